@@ -74,7 +74,9 @@ walked_structures! {
     TaskList Tasks "task list";
     /// A process's list of threads. It ends early when a thread moves.
     ThreadList Uncounted "thread list";
-    PidTree Pids "pid tree";
+    PidTreeNode Pids "node of the pid tree";
+    /// A pid tree that changed while it was read, or was forged. What it lacks, other views show.
+    PidTree Uncounted "pid tree";
     Pid Pids "struct pid";
     /// `signal_struct`, `fs_struct`, `cred`, `nsproxy` or `struct pid` of a process.
     ProcessStructure Processes "structure of a process";

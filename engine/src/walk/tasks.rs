@@ -174,8 +174,11 @@ impl Walker {
     fn read_pid_idr(&mut self, memory: &mut ScannedMemory<'_>, found: &mut Vec<KernelVa>) {
         found.clear();
         let Kernel { layouts, roots, .. } = memory.kernel;
-        let head = roots.init_pid_ns.plus(layouts.pid_idr_root());
-        let Some(head) = memory.read_bytes(&mut self.reader, head, 8) else { return };
+        let root = roots.init_pid_ns.plus(layouts.pid_idr_root());
+        let Some(head) = memory.read_bytes(&mut self.reader, root, 8) else {
+            self.snapshot.losses.miss(WalkedStructure::PidTree, root);
+            return;
+        };
         let head = u64_at(head, 0);
         let tree_is_whole = self.find_pids(memory, head, found);
         let pids_are_whole = self.read_pids(memory, found);
@@ -208,7 +211,7 @@ impl Walker {
             children.clear();
             fetch(&mut self.reader, memory, &layout.packing, nodes, |index, bytes| {
                 let Some(bytes) = bytes else {
-                    losses.miss(WalkedStructure::PidTree, nodes[index]);
+                    losses.miss(WalkedStructure::PidTreeNode, nodes[index]);
                     whole = false;
                     return;
                 };
@@ -217,20 +220,36 @@ impl Walker {
                     let (address, list) = match slot {
                         XaSlot::Node(address) if !leaf => (address, &mut *children),
                         XaSlot::Entry(address) if leaf => (address, &mut *pids),
-                        _ => return,
+                        XaSlot::Node(address) | XaSlot::Entry(address) => {
+                            losses.miss(WalkedStructure::PidTree, address);
+                            return;
+                        }
+                        XaSlot::Empty => return,
                     };
                     if !address.is_plausible() {
+                        losses.miss(WalkedStructure::PidTree, address);
                         return;
                     }
-                    match visited.insert(address.0, 0) {
-                        Insertion::New if list.len() < list.capacity() => list.push(address),
-                        Insertion::Old(_) => {}
-                        Insertion::New | Insertion::Full => whole = false,
-                    }
+                    let stop = match visited.insert(address.0, 0) {
+                        Insertion::New if list.len() < list.capacity() => {
+                            list.push(address);
+                            return;
+                        }
+                        Insertion::Old(_) => EarlyStop::Loop { address },
+                        Insertion::New | Insertion::Full => {
+                            whole = false;
+                            EarlyStop::TooLong { limit: list.capacity() as u32 }
+                        }
+                    };
+                    losses.stop(WalkedStructure::PidTree, stop);
                 });
             });
             nodes.clear();
             mem::swap(nodes, children);
+        }
+        if !nodes.is_empty() {
+            let stop = EarlyStop::TooLong { limit: xarray::XARRAY_DEPTH_MAX };
+            losses.stop(WalkedStructure::PidTree, stop);
         }
         whole
     }

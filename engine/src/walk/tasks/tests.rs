@@ -196,3 +196,67 @@ fn a_ring_of_threads_and_a_task_that_cannot_be_read_are_named() {
     assert_eq!(stops(&walker), expected);
     assert_eq!((walker.snapshot.losses.unreadable, walker.snapshot.losses.unbounded), (1, 0));
 }
+
+/// A node of the pid tree, `shift` bits above the entries.
+fn node(memory: &mut Sparse, shift: u64, slots: &[u64]) -> u64 {
+    let at = memory.structure();
+    memory.set(at, "xa_node", "shift", shift);
+    for (slot, &pointer) in (0..).zip(slots) {
+        memory.put(Sparse::field(at, "xa_node", "slots") + 8 * slot, pointer);
+    }
+    at | 2
+}
+
+/// Whether a scan reads a tree with this root whole, the number of entries that it finds, and the
+/// reasons to stop early.
+fn find(memory: &mut Sparse, root: u64) -> (bool, usize, Vec<String>) {
+    let mut walker = walker(&small());
+    let is_whole = memory.walk(&mut walker, &kernel(), |walker, memory| {
+        walker.find_pids(memory, root, &mut Vec::with_capacity(4096))
+    });
+    (is_whole, walker.scratch.pids.len(), stops(&walker))
+}
+
+#[test]
+fn a_pid_tree_that_ends_early_is_named() {
+    let mut memory = Sparse::default();
+    let pids = [0; 3].map(|_| memory.structure());
+    let leaf = node(&mut memory, 0, &pids);
+    let root = node(&mut memory, 6, &[leaf]);
+    assert_eq!(find(&mut memory, root), (true, 3, vec![]));
+
+    let stop = |reason: String| vec![format!("pid tree: {reason}")];
+    let twice = node(&mut memory, 0, &[pids[0], pids[1], pids[0]]);
+    let expected = (true, 2, stop(format!("loop at {:#x}", pids[0])));
+    assert_eq!(find(&mut memory, twice), expected);
+
+    let user = node(&mut memory, 0, &[pids[0], 0x1000]);
+    assert_eq!(find(&mut memory, user), (true, 1, stop("unreadable at 0x1000".to_owned())));
+    let mixed = node(&mut memory, 6, &[leaf, pids[0]]);
+    let expected = (true, 3, stop(format!("unreadable at {:#x}", pids[0])));
+    assert_eq!(find(&mut memory, mixed), expected);
+
+    let mut deep = leaf;
+    for _ in 0..=xarray::XARRAY_DEPTH_MAX {
+        deep = node(&mut memory, 6, &[deep]);
+    }
+    assert_eq!(find(&mut memory, deep), (true, 0, stop("longer than 11".to_owned())));
+
+    memory.missing.push(leaf - 2..leaf);
+    let expected = vec![format!("node of the pid tree: unreadable at {:#x}", leaf - 2)];
+    assert_eq!(find(&mut memory, root), (false, 0, expected));
+}
+
+#[test]
+fn a_pid_namespace_that_cannot_be_read_is_named() {
+    let (mut memory, mut kernel, mut walker) = (Sparse::default(), kernel(), walker(&small()));
+    let namespace = memory.structure();
+    kernel.roots.init_pid_ns = va(namespace);
+    memory.missing.push(namespace..namespace + 1024);
+    memory.walk(&mut walker, &kernel, |walker, memory| {
+        walker.read_pid_idr(memory, &mut Vec::new());
+    });
+    let root = namespace + kernel.layouts.pid_idr_root();
+    assert_eq!(stops(&walker), [format!("pid tree: unreadable at {root:#x}")]);
+    assert!(walker.snapshot.losses.is_whole() && !walker.snapshot.idr_complete);
+}
