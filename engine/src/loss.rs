@@ -7,8 +7,13 @@
 //! A process that was never blamed before is listed even if many others are blamed all the time:
 //! who wants to hide may let other processes fill every list.
 
+mod stops;
+
 use arrayvec::ArrayVec;
 use panoptes_tables::room;
+
+pub(crate) use stops::StopTallies;
+pub use stops::{FREQUENT_STOPS_MAX, FrequentStop};
 
 /// Maximum number of processes that are listed until they are reported.
 pub const LISTED_MAX: usize = 32;

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::detect::shell_history::{HistoryCommand, remembered};
 use panoptes_engine::limits::Limits;
+use panoptes_engine::loss::FrequentStop;
 use panoptes_engine::page_cache::Contents;
 use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, ScanKind, Traits};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{FrequentStop, Kernel, Losses, Scope, Snapshot, Walker};
+use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 use panoptes_profiles::Profile;
 use panoptes_sinks::output::file::LogFiles;

@@ -17,9 +17,9 @@ use arrayvec::ArrayVec;
 use super::loss_rate::LossFrequency;
 use crate::detect::{DETECTOR_GAPS, DetectorLosses};
 use crate::limits::{Limit, PerLimit};
-use crate::loss::{BlamedProcess, GapKind, GapRule, LISTED_MAX, Loss};
+use crate::loss::{BlamedProcess, FrequentStop, GapKind, GapRule, LISTED_MAX, Loss};
 use crate::time::{MINUTE_NS, Monotonic, Now, RealTime, SECOND_NS};
-use crate::walk::{DeferredWork, FrequentStop, Losses};
+use crate::walk::{DeferredWork, Losses};
 
 macro_rules! gaps {
     ($($gap:ident $key:literal $rule:ident $words:literal;)+) => {

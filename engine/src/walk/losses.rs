@@ -1,10 +1,10 @@
 //! What a scan could not read, by kind, and the reasons to stop early.
 
-use core::fmt;
-
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
+
+use crate::loss::{FREQUENT_STOPS_MAX, FrequentStop, StopTallies};
 
 /// The kinds of objects that a scan may fail to read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,30 +109,6 @@ walked_structures! {
     AddressList Uncounted "addresses of an interface";
 }
 
-/// Number of early stops of a scan at one kind of structure, for one kind of reason.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct StopTally {
-    count: u32,
-    /// The first of these reasons.
-    first: Option<EarlyStop>,
-}
-
-/// A reason to stop early that a scan had often.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct FrequentStop {
-    structure: WalkedStructure,
-    /// Number of such stops in the scan.
-    pub count: u32,
-    /// The first of them.
-    first: EarlyStop,
-}
-
-impl fmt::Display for FrequentStop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.structure.words(), self.first)
-    }
-}
-
 /// Numbers of objects that a scan could not read or had no room for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Losses {
@@ -147,8 +123,8 @@ pub struct Losses {
     pub not_resident: u32,
     pub(crate) unreadable_by: [u32; ScanPart::ALL.len()],
     pub(crate) unbounded_by: [u32; ScanPart::ALL.len()],
-    /// Tallies by structure and kind of reason ([`kind_of`]).
-    pub(crate) stops: [[StopTally; 3]; WalkedStructure::ALL.len()],
+    /// Early stops, by their place in [`WalkedStructure::ALL`].
+    pub(crate) stops: StopTallies<{ WalkedStructure::ALL.len() }>,
 }
 
 impl Losses {
@@ -162,9 +138,7 @@ impl Losses {
     /// bound.
     #[cold]
     pub(super) fn stop(&mut self, structure: WalkedStructure, stop: EarlyStop) {
-        let tally = &mut self.stops[structure as usize][kind_of(stop)];
-        tally.count = tally.count.saturating_add(1);
-        tally.first = tally.first.or(Some(stop));
+        self.stops.add(structure as usize, stop);
         let Some(part) = structure.part() else { return };
         let (all, by_part) = match stop {
             EarlyStop::Unreadable { .. } => (&mut self.unreadable, &mut self.unreadable_by),
@@ -198,15 +172,15 @@ impl Losses {
         (self.unreadable, self.unbounded, self.dropped, self.process_id) = (0, 0, 0, None);
         self.unreadable_by.fill(0);
         self.unbounded_by.fill(0);
-        for (structure, tallies) in WalkedStructure::ALL.iter().zip(&mut self.stops) {
+        for (at, structure) in WalkedStructure::ALL.iter().enumerate() {
             if structure.part().is_some() {
-                *tallies = [StopTally::default(); 3];
+                self.stops.forget(at);
             }
         }
     }
 
-    /// The most frequent reasons, by number; at most three.
-    pub fn frequent_stops(&self) -> ArrayVec<FrequentStop, 3> {
+    /// The most frequent reasons, by number.
+    pub fn frequent_stops(&self) -> ArrayVec<FrequentStop, FREQUENT_STOPS_MAX> {
         self.most_frequent(|_, _| true)
     }
 
@@ -230,23 +204,10 @@ impl Losses {
         &self,
         is_wanted: impl Fn(WalkedStructure, EarlyStop) -> bool,
     ) -> ArrayVec<FrequentStop, STOPS> {
-        let mut listed = ArrayVec::<FrequentStop, STOPS>::new();
-        for (&structure, tallies) in WalkedStructure::ALL.iter().zip(&self.stops) {
-            for &StopTally { count, first } in tallies {
-                let Some(first) = first.filter(|&stop| is_wanted(structure, stop)) else {
-                    continue;
-                };
-                let at = listed.partition_point(|it| it.count >= count);
-                if at == STOPS {
-                    continue;
-                }
-                if listed.is_full() {
-                    listed.pop();
-                }
-                listed.insert(at, FrequentStop { structure, count, first });
-            }
-        }
-        listed
+        self.stops.most_frequent(|at, stop| {
+            let &structure = WalkedStructure::ALL.get(at)?;
+            is_wanted(structure, stop).then(|| structure.words())
+        })
     }
 
     /// Losses of a scan to which these tasks were unreadable, for tests.
@@ -257,15 +218,6 @@ impl Losses {
             losses.miss(WalkedStructure::Task, task);
         }
         losses
-    }
-}
-
-/// The place of a reason's kind in the tallies of a structure.
-const fn kind_of(stop: EarlyStop) -> usize {
-    match stop {
-        EarlyStop::Unreadable { .. } => 0,
-        EarlyStop::Loop { .. } => 1,
-        EarlyStop::TooLong { .. } => 2,
     }
 }
 

@@ -71,7 +71,7 @@ pub use carry_over::WalkCheckpoint;
 pub use copied::MemoryCopyMode;
 pub(crate) use descriptors::TABLE_MAX;
 pub use kernel::{Kernel, Roots};
-pub use losses::{FrequentStop, Losses, ScanPart};
+pub use losses::{Losses, ScanPart};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
 pub use ring_rows::{QueueRow, RING_SLOT, RingRow, number_of, slot_of};
