@@ -233,6 +233,34 @@ mod tests {
         assert!(walker.scratch.quotas.refused.is_some_and(|row| row.position() < processes));
     }
 
+    /// The reasons to stop of a scan with a process in such a directory.
+    fn stops_in(memory: &mut Sparse, node: u64) -> Vec<String> {
+        let mut walker = walker(&small());
+        let process = add_process(&mut walker, memory, 0);
+        let unified = memory.structure();
+        memory.set(unified, "cgroup", "kn", node);
+        enter(&mut walker, memory, process, (unified, node));
+        walker.scratch.quotas.begin(1);
+        memory.walk(&mut walker, &kernel(), Walker::read_files);
+        walker.snapshot.losses.frequent_stops().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn paths_that_are_too_long_are_named() {
+        let mut memory = Sparse::default();
+        let root = directory(&mut memory, "", 0);
+        let below = |memory: &mut Sparse, name: &str, levels: usize| {
+            (0..levels).fold(root, |above, _| directory(memory, name, above))
+        };
+        let usual = below(&mut memory, "system.slice", 63);
+        assert_eq!(stops_in(&mut memory, usual), [""; 0]);
+        let deep = below(&mut memory, "system.slice", 65);
+        assert_eq!(stops_in(&mut memory, deep), ["path of a control group: longer than 64"]);
+        let long = below(&mut memory, &"x".repeat(200), 6);
+        let container = directory(&mut memory, &scope(0), long);
+        assert_eq!(stops_in(&mut memory, container), ["path of a control group: longer than 1024"]);
+    }
+
     #[test]
     fn states_of_controllers_of_one_user_leave_room_for_those_of_others() {
         container_beside_a_crowd(200, 2, |snapshot| snapshot.css_states.set_capacity(200));

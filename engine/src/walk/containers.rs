@@ -10,6 +10,7 @@ use panoptes_decoders::container::{
     CONTAINER_BYTES_MAX, CgroupContainer, Maker, POD_UID_BYTES_MAX, Runtime, container_of, pod_uid,
     unescape,
 };
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::cgroup::KERNFS_NAME_BYTES_MAX;
 use panoptes_decoders::kernel::uts_namespace::UtsNamespace;
 use panoptes_decoders::layout::{View, c_string};
@@ -91,19 +92,27 @@ struct GroupPath {
 }
 
 impl GroupPath {
-    /// `None` where a name or an owner could not be read.
-    fn up_from(snapshot: &Snapshot, group: Option<Index<CgroupRow>>) -> Option<Self> {
-        let mut at = snapshot.cgroups.at(group)?.node;
+    /// `None` where a name or an owner could not be read. An error is the reason that the root was
+    /// not reached.
+    fn up_from(
+        snapshot: &Snapshot,
+        group: Option<Index<CgroupRow>>,
+    ) -> Result<Option<Self>, EarlyStop> {
+        let mut at = snapshot.cgroups.at(group).and_then(|group| group.node);
         let mut group_path = Self { nodes: [None; CGROUP_DEPTH_MAX], length: 0 };
         loop {
-            let node = snapshot.kernfs_nodes.at(at)?;
-            node.text?;
-            node.owner?;
+            let node = snapshot.kernfs_nodes.at(at);
+            let Some(node) = node.filter(|node| node.text.is_some() && node.owner.is_some()) else {
+                return Ok(None);
+            };
             if node.is_root {
                 group_path.nodes[..group_path.length].reverse();
-                return Some(group_path);
+                return Ok(Some(group_path));
             }
-            *group_path.nodes.get_mut(group_path.length)? = at;
+            let Some(place) = group_path.nodes.get_mut(group_path.length) else {
+                return Err(EarlyStop::TooLong { limit: CGROUP_DEPTH_MAX as u32 });
+            };
+            *place = at;
             group_path.length += 1;
             at = node.parent;
         }
@@ -192,9 +201,11 @@ impl Walker {
                 continue;
             }
             last = group;
-            let Some(group_path) = GroupPath::up_from(&self.snapshot, group) else {
-                return (None, false);
-            };
+            let group_path = GroupPath::up_from(&self.snapshot, group).unwrap_or_else(|stop| {
+                self.snapshot.losses.stop(WalkedStructure::GroupPath, stop);
+                None
+            });
+            let Some(group_path) = group_path else { return (None, false) };
             match self.claim(&group_path, group_path.length) {
                 Some(claim) if claim.maker == Maker::Unknown => {
                     plain = plain.or(Some((group_path, claim)));
@@ -260,7 +271,11 @@ impl Walker {
         let mut path = [0; PATH_BYTES_MAX];
         let length =
             group_path.with_names(snapshot, claim.at + 1, |names| write_path(names, &mut path));
-        let path = &path[..length.unwrap_or_default()];
+        let length = length.unwrap_or(Ok(0)).unwrap_or_else(|stop| {
+            snapshot.losses.stop(WalkedStructure::GroupPath, stop);
+            0
+        });
+        let path = &path[..length];
         // The same path in two hierarchies is one container.
         let place = match path {
             [] => node.0,
@@ -398,15 +413,17 @@ fn living_since(snapshot: &Snapshot, process: &ProcessRow) -> Option<u64> {
     lives.then_some(leader.task.start_boottime)
 }
 
-/// Writes names as a path and returns its length; 0 if it is too long.
-fn write_path(names: &[&[u8]], out: &mut [u8; PATH_BYTES_MAX]) -> usize {
+/// Writes names as a path and returns its length, or the reason if it is too long.
+fn write_path(names: &[&[u8]], out: &mut [u8; PATH_BYTES_MAX]) -> Result<usize, EarlyStop> {
     let mut length = 0;
     for name in names {
         let end = length + 1 + name.len();
-        let Some(place) = out.get_mut(length..end) else { return 0 };
+        let Some(place) = out.get_mut(length..end) else {
+            return Err(EarlyStop::TooLong { limit: PATH_BYTES_MAX as u32 });
+        };
         place[0] = b'/';
         place[1..].copy_from_slice(name);
         length = end;
     }
-    length
+    Ok(length)
 }

@@ -173,7 +173,9 @@ impl Walker {
             };
             rounds_left = left;
             self.read_places(memory);
-            if attempts >= NAME_ATTEMPTS_MAX {
+            if attempts >= NAME_ATTEMPTS_MAX && !self.scratch.torn.is_empty() {
+                let stop = EarlyStop::TooLong { limit: NAME_ATTEMPTS_MAX };
+                self.snapshot.losses.stop(WalkedStructure::ChangingName, stop);
                 self.scratch.torn.clear();
             }
         }
@@ -384,8 +386,14 @@ impl Walker {
             match place {
                 SnapshotRow::Dentry(row) => {
                     let taken = take_dentry(layouts, &mut snapshot.dentries, quotas, row, bytes);
-                    if !taken && torn.len() < torn.capacity() {
+                    if taken {
+                        return;
+                    }
+                    if torn.len() < torn.capacity() {
                         torn.push(row);
+                    } else {
+                        let stop = EarlyStop::TooLong { limit: TORN_MAX as u32 };
+                        snapshot.losses.stop(WalkedStructure::ChangingName, stop);
                     }
                 }
                 SnapshotRow::Mount(row) => snapshot.place_mount(layouts, quotas, row, bytes),
@@ -643,6 +651,21 @@ mod tests {
                 assert_eq!(rows[..expected.len()], expected, "{order:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_changes_whenever_it_is_read_is_named() {
+        let mut memory = Sparse::default();
+        let place = memory.structure();
+        memory.set(place, "dentry", "d_parent", place);
+        memory.set(place, "dentry", "d_seq", 1);
+        let mut walker = walker(&small());
+        row_at(&mut walker.snapshot.dentries, va(place));
+        memory.walk(&mut walker, &kernel(), Walker::read_files);
+        let losses = &walker.snapshot.losses;
+        let stops: Vec<_> = losses.frequent_stops().iter().map(ToString::to_string).collect();
+        assert_eq!(stops, [format!("names that change: longer than {NAME_ATTEMPTS_MAX}")]);
+        assert!(losses.is_whole() && !walker.snapshot.dentries.iter().any(|row| row.readable));
     }
 
     #[test]

@@ -72,6 +72,8 @@ macro_rules! walked_structures {
 walked_structures! {
     Task Tasks "task";
     TaskList Tasks "task list";
+    /// Tasks that no list shows, each of which leads to the next one.
+    TaskHints Uncounted "chain of tasks that no list shows";
     /// A process's list of threads. It ends early when a thread moves.
     ThreadList Uncounted "thread list";
     PidTreeNode Pids "node of the pid tree";
@@ -81,7 +83,11 @@ walked_structures! {
     /// `signal_struct`, `fs_struct`, `cred`, `nsproxy` or `struct pid` of a process.
     ProcessStructure Processes "structure of a process";
     Namespace Namespaces "namespace";
+    /// An unknown maker, for whom the user of a process stands.
+    UserNamespaceNesting Uncounted "nesting of user namespaces";
     MessageQueues Namespaces "tree of message queues";
+    /// A tree that is deeper than the numbers of queues, so it was forged.
+    QueueTree Uncounted "levels of a tree of message queues";
     ControlGroup ControlGroups "control group";
     AddressSpace AddressSpaces "address space";
     AreaNode AddressSpaces "node of a tree of memory areas";
@@ -96,9 +102,15 @@ walked_structures! {
     SuperBlock Files "filesystem";
     /// `css_set`, `cgroup_subsys_state`, `cgroup` or `kernfs_node`.
     GroupStructure Files "structure of a control group";
+    /// The path of a control group. What is in it has no known container.
+    GroupPath Uncounted "path of a control group";
     Path Files "path of a file";
+    /// Names that were changing whenever they were read. A file below one has no path.
+    ChangingName Uncounted "names that change";
     IoRing Files "io_uring";
     IoRingTable Files "table of an io_uring";
+    /// A slot whose node could not be read. It may have been emptied meanwhile.
+    IoRingSlot Uncounted "slot of an io_uring";
     SocketTable Sockets "table of sockets";
     SocketChain Sockets "chain of sockets";
     Socket Sockets "socket";

@@ -97,6 +97,10 @@ impl Walker {
         for level in 0..QUEUE_TREE_DEPTH_MAX {
             self.read_queue_nodes(memory, level);
         }
+        if !self.scratch.more.is_empty() {
+            let stop = EarlyStop::TooLong { limit: QUEUE_TREE_DEPTH_MAX };
+            self.snapshot.losses.stop(WalkedStructure::QueueTree, stop);
+        }
         self.read_queue_rows(memory);
     }
 

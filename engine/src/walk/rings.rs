@@ -242,10 +242,13 @@ impl Walker {
         let node = layouts.io_rsrc_node.as_ref().and_then(|it| Some((it, it.file_ptr?)));
         let has_nodes = layouts.io_ring_ctx.is_some_and(|layout| layout.nodes.is_some());
         let Some((layout, field)) = node.filter(|_| has_nodes) else { return };
-        let addresses = &mut self.scratch.addresses;
+        let (addresses, losses) = (&mut self.scratch.addresses, &mut self.snapshot.losses);
         addresses.clear();
         addresses.append(files);
-        fetch(&mut self.reader, memory, &layout.packing, addresses, |_, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |at, bytes| {
+            if bytes.is_none() {
+                losses.miss(WalkedStructure::IoRingSlot, addresses[at]);
+            }
             files.push(bytes.map_or(KernelVa::NULL, |bytes| file_of_node(bytes, field)));
         });
     }

@@ -121,14 +121,7 @@ impl Walker {
         let mut lists = TaskListCursor::begin(&self.snapshot.threads, self.snapshot.copied, kernel);
         self.scratch.groups.clear();
         self.follow_lists(memory, &mut lists, &mut found);
-        for _ in 0..HEARSAY_ROUNDS_MAX {
-            found.clear();
-            self.follow_hearsay(kernel, &mut found);
-            if found.is_empty() || !self.fetch_hearsay(memory, &found) {
-                break;
-            }
-            self.follow_lists(memory, &mut lists, &mut found);
-        }
+        self.read_hearsay(memory, &mut lists, &mut found);
         if !self.snapshot.task_list_closed {
             lists.turn_back(&self.snapshot.threads, kernel);
             self.follow_lists(memory, &mut lists, &mut found);
@@ -142,6 +135,25 @@ impl Walker {
         let task = Task { address: kernel.roots.init_task, ..Task::default() };
         self.snapshot.threads.clear();
         self.snapshot.threads.row_of(task.address.0, || ThreadRow::new(task));
+    }
+
+    /// Reads the tasks that neither the IDR nor a list shows, and what these lead to.
+    fn read_hearsay(
+        &mut self,
+        memory: &mut ScannedMemory<'_>,
+        lists: &mut TaskListCursor,
+        found: &mut Vec<KernelVa>,
+    ) {
+        for _ in 0..HEARSAY_ROUNDS_MAX {
+            found.clear();
+            self.follow_hearsay(memory.kernel, found);
+            if found.is_empty() || !self.fetch_hearsay(memory, found) {
+                return;
+            }
+            self.follow_lists(memory, lists, found);
+        }
+        let stop = EarlyStop::TooLong { limit: HEARSAY_ROUNDS_MAX };
+        self.snapshot.losses.stop(WalkedStructure::TaskHints, stop);
     }
 
     /// Follows the task list and the thread groups, and reads the tasks that only they show.

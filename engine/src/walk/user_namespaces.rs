@@ -8,6 +8,7 @@
 use core::num::NonZeroU32;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::cred::LEVEL_MAX;
 use panoptes_decoders::layout::View;
 
@@ -15,6 +16,7 @@ use panoptes_tables::AddressedRows;
 
 use super::losses::WalkedStructure;
 use super::snapshot::{UserNamespaceRow, row_at};
+use super::tables::Snapshot;
 use super::{ScannedMemory, Walker, fetch};
 
 impl Walker {
@@ -45,10 +47,14 @@ impl Walker {
             self.read_user_namespaces_from(memory, read, first);
             read = known;
         }
-        let processes = self.snapshot.processes.as_mut_slice().iter_mut();
+        let Snapshot { processes, user_namespaces, losses, .. } = &mut self.snapshot;
+        let processes = processes.as_mut_slice().iter_mut();
         for (process, &address) in processes.zip(&self.scratch.user_namespaces) {
             if address != first {
-                let maker = maker_of(&self.snapshot.user_namespaces, address, first);
+                let maker = maker_of(user_namespaces, address, first).unwrap_or_else(|stop| {
+                    losses.stop(WalkedStructure::UserNamespaceNesting, stop);
+                    None
+                });
                 // Of an unknown maker, nobody gets more than the process's own user has.
                 let own = || process.ids.map_or(u32::MAX, |ids| ids.uid);
                 process.namespace_maker = NonZeroU32::new(maker.unwrap_or_else(own));
@@ -90,20 +96,22 @@ impl Walker {
     }
 }
 
-/// The user who made the outermost namespace around the one at `address`, if that is known.
+/// The user who made the outermost namespace around the one at `address`; `None` if one of them has
+/// no row, or was not read. An error is the reason that the outermost one was not reached.
 fn maker_of(
     rows: &AddressedRows<UserNamespaceRow>,
     address: KernelVa,
     first: KernelVa,
-) -> Option<u32> {
-    let mut row = rows.at(rows.find(address.0))?;
+) -> Result<Option<u32>, EarlyStop> {
+    let mut around = address;
     for _ in 0..LEVEL_MAX {
+        let Some(row) = rows.at(rows.find(around.0)) else { return Ok(None) };
         if row.parent == first {
-            return Some(row.owner);
+            return Ok(Some(row.owner));
         }
-        row = rows.at(rows.find(row.parent.0))?;
+        around = row.parent;
     }
-    None
+    Err(EarlyStop::TooLong { limit: LEVEL_MAX })
 }
 
 #[cfg(test)]
@@ -122,6 +130,13 @@ mod tests {
     /// The makers that are found for processes in these namespaces, the first of which is that of
     /// process 1.
     fn makers(memory: &mut Sparse, namespaces: &[u64]) -> Vec<u32> {
+        let walker = read(memory, namespaces);
+        let makers = walker.snapshot.processes.iter().map(|process| process.namespace_maker);
+        makers.map(|maker| maker.map_or(0, NonZeroU32::get)).collect()
+    }
+
+    /// A scan of processes in these namespaces.
+    fn read(memory: &mut Sparse, namespaces: &[u64]) -> Walker {
         let mut walker = walker(&small());
         for &namespace in namespaces {
             let process = add_process(&mut walker, memory, 100_000);
@@ -133,8 +148,7 @@ mod tests {
         }
         walker.scratch.quotas.begin(namespaces.len());
         memory.walk(&mut walker, &kernel(), Walker::read_processes);
-        let makers = walker.snapshot.processes.iter().map(|process| process.namespace_maker);
-        makers.map(|maker| maker.map_or(0, NonZeroU32::get)).collect()
+        walker
     }
 
     #[test]
@@ -164,5 +178,10 @@ mod tests {
         assert_eq!(makers(&mut memory, &all)[1..], [100_000; 4], "their own user");
         let endless = (0..100).fold(first, |above, _| namespace(&mut memory, above, 9));
         assert_eq!(makers(&mut memory, &[first, endless]), [0, 100_000]);
+        let stop = format!("nesting of user namespaces: longer than {LEVEL_MAX}");
+        for forged in [circle, endless] {
+            let stops = read(&mut memory, &[first, forged]).snapshot.losses.frequent_stops();
+            assert!(stops.iter().any(|it| it.count == 1 && it.to_string() == stop), "{stops:?}");
+        }
     }
 }

@@ -179,6 +179,9 @@ fn a_forged_tree_is_bounded() {
     let reads = (scene.memory.requests - before) as usize;
     let most = NAMESPACES_MAX + QUEUE_TREE_DEPTH_MAX as usize * NODES_MAX + 3 * READS_MAX;
     assert!(reads <= most, "{reads} reads");
+    let stops = scene.walker.snapshot.losses.frequent_stops();
+    let text = format!("levels of a tree of message queues: longer than {QUEUE_TREE_DEPTH_MAX}");
+    assert_eq!(stops.iter().map(ToString::to_string).collect::<Vec<_>>(), [text]);
 }
 
 /// `unshare --ipc`, again and again, and as many queues as the kernel allows.

@@ -88,6 +88,22 @@ fn newer_kernels_have_a_node_between() {
 }
 
 #[test]
+fn a_node_that_cannot_be_read_is_named() {
+    let [node] = addresses();
+    let mut scene = Scene::new(&[node]);
+    let layout = scene.kernel.layouts.io_ring_ctx.unwrap();
+    let nodes = layout.files;
+    scene.kernel.layouts.io_ring_ctx = Some(IoRingCtx { nodes, files: None, ..layout });
+    scene.memory.missing.push(node..node + 64);
+    scene.scan();
+    assert_eq!(scene.files(), []);
+    let losses = &scene.walker.snapshot.losses;
+    let stops: Vec<_> = losses.frequent_stops().iter().map(ToString::to_string).collect();
+    assert!(stops.contains(&format!("slot of an io_uring: unreadable at {node:#x}")), "{stops:?}");
+    assert_eq!(losses.of(ScanPart::Files), (0, 0), "it may have been emptied meanwhile");
+}
+
+#[test]
 fn a_slot_that_changed_has_no_file() {
     let [one, other] = addresses();
     let mut scene = Scene::new(&[one, other]);

@@ -197,6 +197,31 @@ fn a_ring_of_threads_and_a_task_that_cannot_be_read_are_named() {
     assert_eq!((walker.snapshot.losses.unreadable, walker.snapshot.losses.unbounded), (1, 0));
 }
 
+#[test]
+fn a_chain_of_tasks_that_no_list_shows_is_cut_and_named() {
+    let stops_of = |count: usize| {
+        let mut tasks = Tasks::new();
+        let all = tasks.processes(count + 1);
+        tasks.show(&all[..1]);
+        let init = tasks.kernel.roots.init_task.0;
+        tasks.chain("tasks", init, &all[..1], init);
+        for (&task, &parent) in all.iter().zip(all[1..].iter().chain([&init])) {
+            tasks.memory.set(task, "task_struct", "real_parent", parent);
+            tasks.memory.set(task, "task_struct", "start_boottime", 1);
+            tasks.memory.set(task, "task_struct", "thread_pid", task);
+        }
+        let (mut walker, mut lists) = tasks.follow();
+        let kernel = &tasks.kernel;
+        tasks.memory.walk(&mut walker, kernel, |walker, memory| {
+            walker.read_hearsay(memory, &mut lists, &mut Vec::with_capacity(4096));
+        });
+        (walker.snapshot.threads.len() - 2, stops(&walker))
+    };
+    assert_eq!(stops_of(7), (7, vec![]));
+    let stop = format!("chain of tasks that no list shows: longer than {HEARSAY_ROUNDS_MAX}");
+    assert_eq!(stops_of(20), (HEARSAY_ROUNDS_MAX as usize, vec![stop]));
+}
+
 /// A node of the pid tree, `shift` bits above the entries.
 fn node(memory: &mut Sparse, shift: u64, slots: &[u64]) -> u64 {
     let at = memory.structure();
