@@ -12,6 +12,8 @@ use crate::address::KernelVa;
 pub enum EarlyStop {
     /// The object at this address cannot be read, or is none of its kind.
     Unreadable { address: KernelVa },
+    /// The object at this address changed while it, or what it leads to, was read.
+    Changed { address: KernelVa },
     /// The object at this address was visited before.
     Loop { address: KernelVa },
     /// There are more than this number of elements, levels or rounds.
@@ -25,6 +27,7 @@ impl fmt::Display for EarlyStop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { address } => write!(f, "unreadable at {address}"),
+            Self::Changed { address } => write!(f, "changed at {address}"),
             Self::Loop { address } => write!(f, "loop at {address}"),
             Self::TooLong { limit } => write!(f, "longer than {limit}"),
         }
@@ -42,12 +45,17 @@ mod tests {
         let address = KernelVa(0xffff_8880_0000_1000);
         let texts = [
             EarlyStop::Unreadable { address },
+            EarlyStop::Changed { address },
             EarlyStop::Loop { address },
             EarlyStop::TooLong { limit: 4096 },
         ]
         .map(|stop| stop.to_string());
-        let expected =
-            ["unreadable at 0xffff888000001000", "loop at 0xffff888000001000", "longer than 4096"];
+        let expected = [
+            "unreadable at 0xffff888000001000",
+            "changed at 0xffff888000001000",
+            "loop at 0xffff888000001000",
+            "longer than 4096",
+        ];
         assert_eq!(texts, expected);
     }
 }

@@ -539,3 +539,40 @@ fn files_that_are_not_requested_are_evicted() {
     assert_eq!(contents.get(&files[0]), None);
     assert!(!contents.has_work());
 }
+
+/// The reasons why the machine's file is not known whole: the most frequent ones, and its own.
+fn stops(machine: &mut Cached) -> (Vec<String>, Option<String>) {
+    let mut contents = Contents::new(&limits(), HashKey::new(5));
+    assert_eq!(contents.ask(&machine.file), None);
+    work(&mut contents, machine, &());
+    let all = contents.frequent_stops();
+    assert!(all.iter().all(|stop| stop.count == 1));
+    let own = contents.stop(&machine.file).map(|stop| stop.to_string());
+    (all.iter().map(ToString::to_string).collect(), own)
+}
+
+#[test]
+fn a_file_that_is_given_up_has_its_reason() {
+    let content = content(80 * PAGE);
+    let whole = Cached::whole(&content, EXT4);
+    assert_eq!(stops(&mut whole.clone()), (vec![], None));
+    let expected =
+        |reason: &str| (vec![format!("content of a file: {reason}")], Some(reason.to_owned()));
+
+    let mut partial = whole.clone();
+    partial.remove(2);
+    partial.plant();
+    assert_eq!(stops(&mut partial), (vec![], None), "nothing of that page is in memory");
+
+    let mut changed = whole.clone();
+    changed.file.change_time_ns += 1;
+    let inode = DIRECT_MAP + INODE;
+    assert_eq!(stops(&mut changed), expected(&format!("changed at {inode:#x}")));
+
+    let mut torn = whole.clone();
+    torn.set(MAPPING, "address_space", "i_pages.xa_head", 0xffff_9000_0000_0002);
+    assert_eq!(stops(&mut torn), expected("unreadable at 0xffff900000000000"));
+
+    let mut holes = Cached::new((1 << 30) + PAGE as u64, TMPFS);
+    assert_eq!(stops(&mut holes), expected("longer than 262144"));
+}

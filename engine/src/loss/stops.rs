@@ -8,7 +8,7 @@ use panoptes_decoders::early_stop::EarlyStop;
 /// Number of reasons that a summary names.
 pub const FREQUENT_STOPS_MAX: usize = 3;
 /// Number of kinds of reasons ([`kind_of`]).
-const STOP_KINDS: usize = 3;
+const STOP_KINDS: usize = 4;
 
 /// Number of early stops at one kind of structure, for one kind of reason.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -108,8 +108,9 @@ impl fmt::Display for FrequentStop {
 const fn kind_of(stop: EarlyStop) -> usize {
     match stop {
         EarlyStop::Unreadable { .. } => 0,
-        EarlyStop::Loop { .. } => 1,
-        EarlyStop::TooLong { .. } => 2,
+        EarlyStop::Changed { .. } => 1,
+        EarlyStop::Loop { .. } => 2,
+        EarlyStop::TooLong { .. } => 3,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The known contents and the requested ones: a table of fixed size, and three queues.
 
+use arrayvec::ArrayVec;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::source::MemorySource;
 use panoptes_tables::{HashIndex, HashKey, ScanNumber, room};
 
@@ -9,7 +11,7 @@ use super::memory::KernelMemory;
 use super::scratch::{HashBuffers, WINDOW_BYTES};
 use super::{Asker, ContentFacts, FileIdentity, HashOutcome, PageMatcher};
 use crate::limits::Limits;
-use crate::loss::Loss;
+use crate::loss::{FREQUENT_STOPS_MAX, FrequentStop, Loss, StopTallies};
 use crate::time::Monotonic;
 use crate::walk::Kernel;
 
@@ -35,6 +37,8 @@ const DOUBTS_MAX: u8 = 3;
 const SURE_SCANS: u32 = 4;
 /// Maximum number of least recently requested entries that are checked for one to evict.
 const EVICTION_CANDIDATES_MAX: usize = 64;
+/// Number of files whose reasons to be given up are kept. Two of them may have one place.
+const REASONS_KEPT: usize = 64;
 /// The fraction of the entries that only users and processes below their share get.
 const CONTENT_SPARE_PART: usize = 8;
 
@@ -107,6 +111,9 @@ pub struct Contents {
     /// Number of entries of each user, container and process.
     askers: Askers,
     refused: Loss,
+    /// Why files were given up, and why those were that were given up lately, each with its hash.
+    stops: StopTallies<1>,
+    last_stops: [Option<(u64, EarlyStop)>; REASONS_KEPT],
 }
 
 impl Contents {
@@ -141,6 +148,8 @@ impl Contents {
             finished: 0,
             askers: Askers::new(capacity, key),
             refused: Loss::new(),
+            stops: StopTallies::default(),
+            last_stops: [None; REASONS_KEPT],
         }
     }
 
@@ -171,11 +180,24 @@ impl Contents {
         &mut self.refused
     }
 
+    /// The most frequent reasons why content that is, or may be, in memory is not known.
+    pub fn frequent_stops(&self) -> ArrayVec<FrequentStop, FREQUENT_STOPS_MAX> {
+        self.stops.most_frequent(|_, _| Some("content of a file"))
+    }
+
+    /// The reason why the content of a file is not known whole, if it was given up lately.
+    pub fn stop(&self, file: &FileIdentity) -> Option<EarlyStop> {
+        let hash = self.hash_of(file);
+        let last = self.last_stops[hash as usize % REASONS_KEPT];
+        last.filter(|(other, _)| *other == hash).map(|(_, stop)| stop)
+    }
+
     /// Forgets everything, because the machine was lost or has rebooted.
     pub fn forget(&mut self) {
         self.entries.clear();
         self.index.clear();
         self.askers.clear();
+        (self.stops, self.last_stops) = (StopTallies::default(), [None; REASONS_KEPT]);
         (self.newest, self.oldest) = (NO_CONTENT, NO_CONTENT);
         for lane in &mut self.lanes {
             (lane.first, lane.last, lane.current) = (NO_CONTENT, NO_CONTENT, NO_CONTENT);
@@ -269,8 +291,9 @@ impl Contents {
             left = left.saturating_sub(cost);
             if let HashStep::Done(known) = step {
                 let current = core::mem::replace(&mut lane.current, NO_CONTENT);
-                let recent = lane.job.is_recent();
+                let (recent, stop) = (lane.job.is_recent(), lane.job.stop());
                 self.finish(current, known, recent);
+                self.note_stop(current, stop.filter(|_| known.hashes().is_none()));
             }
         }
         self.buffers = Some(buffers);
@@ -304,6 +327,19 @@ impl Contents {
         entry.state = HashingState::Idle;
         entry.known_at = self.now;
         entry.tries = (entry.tries + 1).min(TRIES_MAX);
+    }
+
+    /// Notes why the content of a file is not known whole, or that no reason is known.
+    fn note_stop(&mut self, index: u32, stop: Option<EarlyStop>) {
+        let Some(hash) = self.entry(index).map(|entry| self.hash_of(&entry.file)) else { return };
+        let last = &mut self.last_stops[hash as usize % REASONS_KEPT];
+        match stop {
+            Some(stop) => {
+                *last = Some((hash, stop));
+                self.stops.add(0, stop);
+            }
+            None => *last = last.filter(|(other, _)| *other != hash),
+        }
     }
 
     fn entry(&self, index: u32) -> Option<&ContentEntry> {

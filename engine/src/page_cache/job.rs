@@ -9,6 +9,7 @@ use core::ops::Range;
 use panoptes_tables::room;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::super_block::magic;
 
@@ -18,7 +19,6 @@ use super::opened::{OpenInode, is_being_written, is_on_a_disk, is_recent};
 use super::pages::{COMPOUND_PAGES_MAX, FileAddressSpace, FilePageLocation, WINDOW_PAGES_MAX};
 use super::scratch::{HashScratch, NO_RUN, PLACE_BYTES, WINDOW_BYTES, WindowPage};
 use super::traits::{self, ShellWordFinder, Traits};
-use super::tree::Broken;
 use super::{
     ContentFacts, ContentFormat, FILE_BYTES_MAX, FileIdentity, HashOutcome, PAGE_BYTES, PageDigest,
     PageMatcher, Partial,
@@ -47,7 +47,7 @@ const _: () = {
 static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
 /// A step, and approximately how many bytes of memory it read.
-type HashStepResult = Result<(HashStep, u64), Broken>;
+type HashStepResult = Result<(HashStep, u64), EarlyStop>;
 
 /// Result of a step.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +96,8 @@ pub(super) struct HashJob {
     holes: u64,
     /// Whether a cached page cannot be read.
     unreadable: bool,
+    /// Why some of the content is missing although it is, or may be, in memory.
+    stop: Option<EarlyStop>,
     format: ContentFormat,
     traits: Traits,
     words: ShellWordFinder,
@@ -119,6 +121,7 @@ impl HashJob {
         self.passes = 0;
         self.before = None;
         self.unreadable = false;
+        self.stop = None;
         self.traits = Traits::default();
         self.stage = HashStage::Open;
     }
@@ -126,6 +129,11 @@ impl HashJob {
     /// Whether the file changed so lately that its outcome must be checked again later.
     pub(super) const fn is_recent(&self) -> bool {
         self.recent
+    }
+
+    /// Why the outcome lacks content that is, or may be, in memory.
+    pub(super) const fn stop(&self) -> Option<EarlyStop> {
+        self.stop
     }
 
     /// Does the next step. Returns approximately how many bytes of memory it read.
@@ -142,18 +150,24 @@ impl HashJob {
             HashStage::Pages => self.pages(memory, bench, judge),
             HashStage::Close => self.close(memory),
         };
-        let (step, cost) = worked.unwrap_or_else(|Broken| (self.again(), STEP_BYTES));
+        let (step, cost) = worked.unwrap_or_else(|stop| (self.again(stop), STEP_BYTES));
         (step, cost.max(STEP_BYTES))
     }
 
     /// Restarts, unless that was tried often enough.
-    fn again(&mut self) -> HashStep {
+    fn again(&mut self, stop: EarlyStop) -> HashStep {
         self.attempts += 1;
         if self.attempts >= ATTEMPTS_MAX {
-            return self.nothing();
+            return self.give_up(stop);
         }
         self.stage = HashStage::Open;
         HashStep::GoesOn
+    }
+
+    /// Ends without content for this reason.
+    fn give_up(&mut self, stop: EarlyStop) -> HashStep {
+        self.stop = Some(stop);
+        self.nothing()
     }
 
     fn known(&self, outcome: HashOutcome) -> ContentFacts {
@@ -172,9 +186,10 @@ impl HashJob {
     }
 
     /// Reads the inode; an error if it is no longer the file's.
-    fn inode(&self, memory: &mut KernelMemory<'_>) -> Result<Attributes, Broken> {
+    fn inode(&self, memory: &mut KernelMemory<'_>) -> Result<Attributes, EarlyStop> {
         let layout = &memory.kernel.layouts.inode;
-        let inode = memory.object(self.file.inode, &layout.packing).ok_or(Broken)?;
+        let unreadable = EarlyStop::Unreadable { address: self.file.inode };
+        let inode = memory.object(self.file.inode, &layout.packing).ok_or(unreadable)?;
         let attributes = Attributes::decode(layout, inode);
         let file = &self.file;
         let is_same = attributes.kind() == mode::S_IFREG
@@ -182,24 +197,25 @@ impl HashJob {
             && attributes.size == file.size
             && attributes.ctime_ns == file.change_time_ns
             && attributes.mtime_ns == file.modify_time_ns;
-        if is_same { Ok(attributes) } else { Err(Broken) }
+        if is_same { Ok(attributes) } else { Err(EarlyStop::Changed { address: file.inode }) }
     }
 
     fn open(&mut self, memory: &mut KernelMemory<'_>) -> HashStepResult {
-        self.format = ContentFormat::Unknown;
+        (self.format, self.stop) = (ContentFormat::Unknown, None);
         let attributes = self.inode(memory)?;
-        let mut opened = OpenInode::read(memory, (self.file.inode, attributes))?;
+        let own = self.file.inode;
+        let mut opened = OpenInode::read(memory, (own, attributes))?;
         if opened.filesystem.dev != self.file.device {
-            return Err(Broken);
+            return Err(EarlyStop::Changed { address: own });
         }
         opened = match opened.real(memory)? {
             Some(real) => real,
-            None => return Ok((self.nothing(), STEP_BYTES)),
+            None => return Ok((self.give_up(EarlyStop::Unreadable { address: own }), STEP_BYTES)),
         };
         let OpenInode { inode: (inode, attributes), mapping, filesystem } = opened;
         self.real = inode;
         if is_being_written(memory, inode)? {
-            return Err(Broken);
+            return Err(EarlyStop::Changed { address: inode });
         }
         let changed = attributes.ctime_ns.max(self.file.change_time_ns);
         self.recent |= is_recent(memory, changed);
@@ -214,7 +230,8 @@ impl HashJob {
             return Ok((HashStep::Done(self.known(outcome)), STEP_BYTES));
         }
         if self.file.size > FILE_BYTES_MAX {
-            return Ok((self.nothing(), STEP_BYTES));
+            let stop = EarlyStop::TooLong { limit: (FILE_BYTES_MAX / PAGE_BYTES) as u32 };
+            return Ok((self.give_up(stop), STEP_BYTES));
         }
         self.page_bytes = memory.kernel.space.levels.page_bytes();
         let page_bits = self.page_bytes.trailing_zeros();
@@ -222,7 +239,7 @@ impl HashJob {
             magic::HUGETLBFS => u32::from(attributes.block_bits)
                 .checked_sub(page_bits)
                 .filter(|order| order + page_bits <= HUGE_PAGE_BITS_MAX)
-                .ok_or(Broken)?,
+                .ok_or(EarlyStop::Unreadable { address: inode })?,
             _ => 0,
         };
         self.cached = FileAddressSpace {
@@ -304,7 +321,10 @@ impl HashJob {
         if self.at < total {
             return Ok((HashStep::GoesOn, cost));
         }
-        if self.resident == 0 || self.holes > HOLES_MAX {
+        if self.holes > HOLES_MAX {
+            return Ok((self.give_up(EarlyStop::TooLong { limit: HOLES_MAX as u32 }), cost));
+        }
+        if self.resident == 0 {
             return Ok((self.nothing(), cost));
         }
         let is_whole = self.resident == self.file.size.div_ceil(PAGE_BYTES) && !self.unreadable;
@@ -318,10 +338,12 @@ impl HashJob {
         for index in self.at..self.at + count as u64 {
             let length = self.bytes_at(index) as usize;
             match content.next(length) {
-                WindowPage::Missing => return Err(Broken),
+                WindowPage::Missing => {
+                    return Err(EarlyStop::Changed { address: self.cached.mapping });
+                }
                 WindowPage::Unreadable => {
                     self.unreadable = true;
-                    return Err(Broken);
+                    return Err(EarlyStop::Unreadable { address: self.cached.mapping });
                 }
                 WindowPage::Hole => {
                     if index == 0 {
@@ -379,7 +401,11 @@ impl HashJob {
                 let piece = content.next(length);
                 let pieces = self.pieces(index..index + 1);
                 match piece {
-                    WindowPage::Missing | WindowPage::Unreadable => continue,
+                    WindowPage::Missing => continue,
+                    WindowPage::Unreadable => {
+                        self.stop = Some(EarlyStop::Unreadable { address: self.cached.mapping });
+                        continue;
+                    }
                     WindowPage::Hole if index == 0 => self.format = ContentFormat::Other,
                     WindowPage::Hole => {}
                     WindowPage::Bytes(bytes) => {
@@ -419,19 +445,24 @@ impl HashJob {
     fn close(&mut self, memory: &mut KernelMemory<'_>) -> HashStepResult {
         // Checked before the inode: a write that begins later changes its time.
         if is_being_written(memory, self.real)? {
-            return Err(Broken);
+            return Err(EarlyStop::Changed { address: self.real });
         }
         let attributes = self.inode(memory)?;
-        let own = OpenInode::read(memory, (self.file.inode, attributes))?;
-        let real = own.real(memory)?.ok_or(Broken)?;
+        let address = self.file.inode;
+        let own = OpenInode::read(memory, (address, attributes))?;
+        let real = own.real(memory)?.ok_or(EarlyStop::Unreadable { address })?;
         let (inode, attributes) = real.inode;
         if inode != self.real || attributes.mapping != self.cached.mapping {
-            return Err(Broken);
+            return Err(EarlyStop::Changed { address });
         }
         if self.recent && self.before.replace(self.outcome) != Some(self.outcome) {
             self.passes += 1;
             self.stage = HashStage::Open;
-            let step = if self.passes < PASSES_MAX { HashStep::GoesOn } else { self.nothing() };
+            let step = if self.passes < PASSES_MAX {
+                HashStep::GoesOn
+            } else {
+                self.give_up(EarlyStop::Changed { address })
+            };
             return Ok((step, STEP_BYTES));
         }
         Ok((HashStep::Done(self.known(self.outcome)), STEP_BYTES))
@@ -442,7 +473,7 @@ impl HashJob {
         &mut self,
         memory: &mut KernelMemory<'_>,
         bench: &mut HashScratch,
-    ) -> Result<usize, Broken> {
+    ) -> Result<usize, EarlyStop> {
         let count = self.window() as usize;
         for _ in 0..WINDOW_ATTEMPTS_MAX {
             bench.finder.begin(memory, &self.cached)?;
@@ -456,7 +487,7 @@ impl HashJob {
                 return Ok(count);
             }
         }
-        Err(Broken)
+        Err(EarlyStop::Changed { address: self.cached.mapping })
     }
 
     /// Reads the bytes of the window's pages, adjacent pages in one request.
@@ -465,7 +496,7 @@ impl HashJob {
         memory: &mut KernelMemory<'_>,
         bench: &mut HashScratch,
         count: usize,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), EarlyStop> {
         let HashScratch { bytes, places, runs, .. } = bench;
         bytes.clear();
         runs.fill(NO_RUN);
@@ -482,7 +513,8 @@ impl HashJob {
                 at += 1;
             }
             debug_assert!(at > begin, "the first page starts a request");
-            bytes.push_physical(first, length as u32).ok_or(Broken)?;
+            let too_long = EarlyStop::TooLong { limit: WINDOW_PAGES_MAX as u32 };
+            bytes.push_physical(first, length as u32).ok_or(too_long)?;
         }
         if !bytes.is_empty() {
             bytes.run(&mut memory.source, memory.kernel.space.levels);

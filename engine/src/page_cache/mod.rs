@@ -39,6 +39,8 @@ pub use scratch::HashBuffers;
 pub use symbols::Symbols;
 pub use traits::Traits;
 
+use panoptes_decoders::early_stop::EarlyStop;
+
 /// Maximum size of a file that is hashed, in bytes. Larger files stay unknown.
 pub const FILE_BYTES_MAX: u64 = 64 << 30;
 
@@ -182,6 +184,12 @@ pub trait ContentSource {
     fn known(&self, _file: &FileIdentity) -> Option<ContentFacts> {
         None
     }
+
+    /// The reason why the content of a file is not known whole although it is, or may be, in
+    /// memory; `None` if that is not known any more.
+    fn stop_of(&self, _file: &FileIdentity) -> Option<EarlyStop> {
+        None
+    }
 }
 
 impl ContentSource for Contents {
@@ -196,6 +204,10 @@ impl ContentSource for Contents {
 
     fn known(&self, file: &FileIdentity) -> Option<ContentFacts> {
         self.get_last(file).copied()
+    }
+
+    fn stop_of(&self, file: &FileIdentity) -> Option<EarlyStop> {
+        self.stop(file)
     }
 }
 

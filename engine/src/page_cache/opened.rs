@@ -2,13 +2,13 @@
 //! changed.
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::address_space::PageCacheMapping;
 use panoptes_decoders::kernel::super_block::{FS_REQUIRES_DEV, Filesystem, magic};
 use panoptes_decoders::layout::View;
 
 use super::memory::KernelMemory;
 use super::overlay;
-use super::tree::Broken;
 
 /// Several changes within this time, by the machine's own clock, may have the same timestamp: the
 /// clock advances in ticks.
@@ -26,15 +26,16 @@ impl OpenInode {
     pub(super) fn read(
         memory: &mut KernelMemory<'_>,
         inode: overlay::Inode,
-    ) -> Result<Self, Broken> {
+    ) -> Result<Self, EarlyStop> {
         let KernelMemory { reader, kernel, .. } = memory;
         let layouts = &kernel.layouts;
         reader.clear();
         reader.push(&kernel.space, inode.1.mapping, &layouts.address_space.packing);
         reader.push(&kernel.space, inode.1.super_block, &layouts.super_block.packing);
         memory.run();
-        let mapping = memory.reader.object(0).ok_or(Broken)?;
-        let filesystem = memory.reader.object(1).ok_or(Broken)?;
+        let unreadable = |address| EarlyStop::Unreadable { address };
+        let mapping = memory.reader.object(0).ok_or(unreadable(inode.1.mapping))?;
+        let filesystem = memory.reader.object(1).ok_or(unreadable(inode.1.super_block))?;
         Ok(Self {
             inode,
             mapping: PageCacheMapping::decode(&layouts.address_space, mapping),
@@ -44,7 +45,7 @@ impl OpenInode {
 
     /// The inode that has the pages: the inode itself, unless it is on an overlay; `None` if
     /// unknown.
-    pub(super) fn real(self, memory: &mut KernelMemory<'_>) -> Result<Option<Self>, Broken> {
+    pub(super) fn real(self, memory: &mut KernelMemory<'_>) -> Result<Option<Self>, EarlyStop> {
         let mut opened = self;
         for _ in 0..overlay::STACK_DEPTH_MAX {
             if opened.filesystem.magic != magic::OVERLAYFS {
@@ -63,9 +64,10 @@ impl OpenInode {
 pub(super) fn is_being_written(
     memory: &mut KernelMemory<'_>,
     inode: KernelVa,
-) -> Result<bool, Broken> {
+) -> Result<bool, EarlyStop> {
     let layout = &memory.kernel.layouts.inode_lock;
-    Ok(layout.is_written(memory.object(inode, &layout.packing).ok_or(Broken)?))
+    let unreadable = EarlyStop::Unreadable { address: inode };
+    Ok(layout.is_written(memory.object(inode, &layout.packing).ok_or(unreadable)?))
 }
 
 /// Whether something changed in the last seconds of the machine's clock, in nanoseconds since 1970.
@@ -80,8 +82,12 @@ pub(super) fn is_recent(memory: &mut KernelMemory<'_>, changed_ns: i64) -> bool 
 }
 
 /// Whether a kind of filesystem needs a disk.
-pub(super) fn is_on_a_disk(memory: &mut KernelMemory<'_>, kind: KernelVa) -> Result<bool, Broken> {
+pub(super) fn is_on_a_disk(
+    memory: &mut KernelMemory<'_>,
+    kind: KernelVa,
+) -> Result<bool, EarlyStop> {
     let layout = &memory.kernel.layouts.file_system_type;
-    let view = View::new(memory.object(kind, &layout.packing).ok_or(Broken)?);
+    let unreadable = EarlyStop::Unreadable { address: kind };
+    let view = View::new(memory.object(kind, &layout.packing).ok_or(unreadable)?);
     Ok(view.unsigned(layout.fs_flags) & FS_REQUIRES_DEV != 0)
 }

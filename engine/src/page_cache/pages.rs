@@ -2,13 +2,14 @@
 //! page frames.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::address_space::PageCacheMapping;
 use panoptes_decoders::kernel::page::{CachedPage, head_of};
 use panoptes_decoders::kernel::xarray::CacheSlot;
 use panoptes_decoders::source::ADDRESS_END;
 
 use super::memory::KernelMemory;
-use super::tree::{Broken, PageTreeCursor, PageTreeEntry, SLOTS_MAX};
+use super::tree::{PageTreeCursor, PageTreeEntry, SLOTS_MAX};
 use crate::walk::Kernel;
 
 /// Maximum number of pages of a window: the number of slots of a tree node.
@@ -87,10 +88,11 @@ impl Finder {
         &mut self,
         memory: &mut KernelMemory<'_>,
         file: &FileAddressSpace,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), EarlyStop> {
         self.file = *file;
         let layout = &memory.kernel.layouts.address_space;
-        let mapping = memory.object(file.mapping, &layout.packing).ok_or(Broken)?;
+        let unreadable = EarlyStop::Unreadable { address: file.mapping };
+        let mapping = memory.object(file.mapping, &layout.packing).ok_or(unreadable)?;
         self.tree.begin(PageCacheMapping::decode(layout, mapping).head);
         Ok(())
     }
@@ -102,7 +104,7 @@ impl Finder {
         memory: &mut KernelMemory<'_>,
         from: u64,
         end: u64,
-    ) -> Result<u64, Broken> {
+    ) -> Result<u64, EarlyStop> {
         // Huge pages may have other indices.
         if self.file.huge_order > 0 {
             return Ok(from);
@@ -129,7 +131,7 @@ impl Finder {
         memory: &mut KernelMemory<'_>,
         from: u64,
         places: &mut [FilePageLocation],
-    ) -> Result<(), Broken> {
+    ) -> Result<(), EarlyStop> {
         let count = places.len().min(WINDOW_PAGES_MAX);
         for at in 0..count {
             self.looked[at] = self.look_up(memory, from + at as u64)?;
@@ -144,7 +146,7 @@ impl Finder {
         &mut self,
         memory: &mut KernelMemory<'_>,
         index: u64,
-    ) -> Result<FilePageLookup, Broken> {
+    ) -> Result<FilePageLookup, EarlyStop> {
         let file = self.file;
         let mut find = |index| self.tree.find(memory, index);
         let plain = |found: PageTreeEntry| FilePageLookup {

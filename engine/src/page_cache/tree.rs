@@ -5,6 +5,7 @@
 //! longer than eleven nodes, whatever the memory contains.
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::xarray::{CacheSlot, XARRAY_DEPTH_MAX, XaNode, cache_slot};
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
@@ -40,10 +41,6 @@ pub(super) struct PageTreeCursor {
     nodes: Vec<PageTreeNode>,
 }
 
-/// A node could not be read, or is invalid.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Broken;
-
 impl PageTreeCursor {
     /// Allocates for the deepest tree.
     pub(super) fn new() -> Self {
@@ -56,13 +53,15 @@ impl PageTreeCursor {
         self.nodes.clear();
     }
 
-    /// Finds the entry at an index.
+    /// Finds the entry at an index. An error is the reason that a node on the way to it ends the
+    /// search.
     pub(super) fn find(
         &mut self,
         memory: &mut KernelMemory<'_>,
         index: u64,
-    ) -> Result<PageTreeEntry, Broken> {
-        let bits = slot_bits(&memory.kernel.layouts.xa_node)?;
+    ) -> Result<PageTreeEntry, EarlyStop> {
+        let unknown = EarlyStop::Unreadable { address: KernelVa(self.head) };
+        let bits = slot_bits(&memory.kernel.layouts.xa_node).ok_or(unknown)?;
         let mut next = match cache_slot(self.head) {
             CacheSlot::Node(address) => address,
             // Without a node the head is the entry at index 0.
@@ -82,7 +81,7 @@ impl PageTreeCursor {
                     None => node.shift.is_multiple_of(bits) && node.shift + bits <= 66,
                 };
                 if !fits {
-                    return Err(Broken);
+                    return Err(EarlyStop::Unreadable { address: next });
                 }
                 self.nodes.push(node);
             }
@@ -103,14 +102,16 @@ impl PageTreeCursor {
                     };
                     return Ok(PageTreeEntry { slot, end, single: false });
                 }
-                CacheSlot::Node(_) | CacheSlot::Sibling(_) => return Err(Broken),
+                CacheSlot::Node(_) | CacheSlot::Sibling(_) => {
+                    return Err(EarlyStop::Unreadable { address: node.address });
+                }
                 slot => {
                     let is_wide = node.shift > 0 || node.slot(at + 1) == CacheSlot::Sibling(at);
                     return Ok(PageTreeEntry { slot, end, single: !is_wide });
                 }
             }
         }
-        Err(Broken)
+        Err(EarlyStop::TooLong { limit: XARRAY_DEPTH_MAX })
     }
 }
 
@@ -128,23 +129,24 @@ impl PageTreeNode {
     }
 }
 
-/// `XA_CHUNK_SHIFT`: 6, or 4 with `CONFIG_BASE_SMALL`.
-fn slot_bits(layout: &XaNode) -> Result<u32, Broken> {
+/// `XA_CHUNK_SHIFT`: 6, or 4 with `CONFIG_BASE_SMALL`. `None` if nodes have another size.
+const fn slot_bits(layout: &XaNode) -> Option<u32> {
     match layout.slots.size / 8 {
-        64 => Ok(6),
-        16 => Ok(4),
-        _ => Err(Broken),
+        64 => Some(6),
+        16 => Some(4),
+        _ => None,
     }
 }
 
-fn read(memory: &mut KernelMemory<'_>, address: KernelVa) -> Result<PageTreeNode, Broken> {
+fn read(memory: &mut KernelMemory<'_>, address: KernelVa) -> Result<PageTreeNode, EarlyStop> {
     let layout = &memory.kernel.layouts.xa_node;
-    let view = View::new(memory.object(address, &layout.packing).ok_or(Broken)?);
+    let unreadable = EarlyStop::Unreadable { address };
+    let view = View::new(memory.object(address, &layout.packing).ok_or(unreadable)?);
     let mut slots = [0; SLOTS_MAX];
     let count = (layout.slots.size / 8) as usize;
     for (at, slot) in slots.iter_mut().enumerate().take(count) {
         *slot = view.u64_at(layout.slots, at);
     }
     let shift = view.unsigned(layout.shift) as u32;
-    if shift >= u64::BITS { Err(Broken) } else { Ok(PageTreeNode { address, shift, slots }) }
+    if shift >= u64::BITS { Err(unreadable) } else { Ok(PageTreeNode { address, shift, slots }) }
 }

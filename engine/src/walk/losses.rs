@@ -152,11 +152,10 @@ impl Losses {
     pub(super) fn stop(&mut self, structure: WalkedStructure, stop: EarlyStop) {
         self.stops.add(structure as usize, stop);
         let Some(part) = structure.part() else { return };
-        let (all, by_part) = match stop {
-            EarlyStop::Unreadable { .. } => (&mut self.unreadable, &mut self.unreadable_by),
-            EarlyStop::Loop { .. } | EarlyStop::TooLong { .. } => {
-                (&mut self.unbounded, &mut self.unbounded_by)
-            }
+        let (all, by_part) = if is_of_object(stop) {
+            (&mut self.unreadable, &mut self.unreadable_by)
+        } else {
+            (&mut self.unbounded, &mut self.unbounded_by)
         };
         *all = all.saturating_add(1);
         by_part[part as usize] = by_part[part as usize].saturating_add(1);
@@ -199,7 +198,7 @@ impl Losses {
     /// The most frequent reason among those that [`Self::unreadable`] counts.
     pub(crate) fn frequent_unreadable(&self) -> Option<FrequentStop> {
         let is_wanted = |structure: WalkedStructure, stop: EarlyStop| {
-            structure.part().is_some() && matches!(stop, EarlyStop::Unreadable { .. })
+            structure.part().is_some() && is_of_object(stop)
         };
         self.most_frequent::<1>(is_wanted).pop()
     }
@@ -207,7 +206,7 @@ impl Losses {
     /// The most frequent reason among those that [`Self::unbounded`] counts.
     pub(crate) fn frequent_unbounded(&self) -> Option<FrequentStop> {
         let is_wanted = |structure: WalkedStructure, stop: EarlyStop| {
-            structure.part().is_some() && !matches!(stop, EarlyStop::Unreadable { .. })
+            structure.part().is_some() && !is_of_object(stop)
         };
         self.most_frequent::<1>(is_wanted).pop()
     }
@@ -230,6 +229,14 @@ impl Losses {
             losses.miss(WalkedStructure::Task, task);
         }
         losses
+    }
+}
+
+/// Whether a reason is about one object, and not about a list or tree that does not end.
+const fn is_of_object(stop: EarlyStop) -> bool {
+    match stop {
+        EarlyStop::Unreadable { .. } | EarlyStop::Changed { .. } => true,
+        EarlyStop::Loop { .. } | EarlyStop::TooLong { .. } => false,
     }
 }
 
