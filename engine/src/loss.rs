@@ -228,11 +228,13 @@ pub struct GapLoss<'a> {
     pub loss: &'a mut Loss,
     /// Path of a folder to which the loss applies; empty if it applies to none.
     pub folder: &'a [u8],
+    /// The most frequent reason of the loss, if one is known.
+    pub stop: Option<FrequentStop>,
 }
 
 impl<'a> From<&'a mut Loss> for GapLoss<'a> {
     fn from(loss: &'a mut Loss) -> Self {
-        Self { loss, folder: &[] }
+        Self { loss, folder: &[], stop: None }
     }
 }
 

@@ -17,7 +17,7 @@ use arrayvec::ArrayVec;
 use super::loss_rate::LossFrequency;
 use crate::detect::{DETECTOR_GAPS, DetectorLosses};
 use crate::limits::{Limit, PerLimit};
-use crate::loss::{BlamedProcess, FrequentStop, GapKind, GapRule, LISTED_MAX, Loss};
+use crate::loss::{BlamedProcess, FrequentStop, GapKind, GapLoss, GapRule, LISTED_MAX, Loss};
 use crate::time::{MINUTE_NS, Monotonic, Now, RealTime, SECOND_NS};
 use crate::walk::{DeferredWork, Losses};
 
@@ -79,8 +79,12 @@ pub struct ScanShortfall<'a> {
 impl ScanShortfall<'_> {
     /// Path of a folder to which the losses of a gap apply; empty if they apply to none.
     pub(super) fn folder_of(&self, gap: usize) -> &[u8] {
-        let of_detector = gap.checked_sub(GAPS.len()).and_then(|at| self.detectors.get(at));
-        of_detector.map(|loss| loss.folder).unwrap_or_default()
+        self.of_detector(gap).map(|loss| loss.folder).unwrap_or_default()
+    }
+
+    /// The losses of a gap of a detector.
+    fn of_detector(&self, gap: usize) -> Option<&GapLoss<'_>> {
+        self.detectors.get(gap.checked_sub(GAPS.len())?)
     }
 }
 
@@ -225,7 +229,8 @@ impl Gaps {
         let stop = match GAPS.get(gap) {
             Some((Gap::Unreadable, _)) => self.frequent_unreadable,
             Some((Gap::Unbounded, _)) => self.frequent_unbounded,
-            _ => None,
+            Some(_) => None,
+            None => missed.of_detector(gap).and_then(|loss| loss.stop),
         };
         let (state, loss) = self.parts_of(gap, missed)?;
         let has_lost = loss.take_added() | (loss.standing() > 0);
@@ -329,6 +334,8 @@ pub(super) struct LossFixture {
     contents: Loss,
     /// One for each of [`DETECTOR_GAPS`].
     detectors: [Loss; DETECTOR_GAPS.len()],
+    /// The reason of the gap `unjudged`.
+    unjudged_stop: Option<FrequentStop>,
 }
 
 #[cfg(test)]
@@ -339,6 +346,7 @@ impl LossFixture {
             tables: Limit::ALL.map(|_| Loss::new()),
             contents: Loss::new(),
             detectors: core::array::from_fn(|_| Loss::new()),
+            unjudged_stop: None,
         }
     }
 
@@ -349,14 +357,14 @@ impl LossFixture {
     }
 
     pub(super) fn missed<'a>(&'a mut self, scan: &'a Losses) -> ScanShortfall<'a> {
-        let Self { unstable, tables, contents, detectors } = self;
+        let Self { unstable, tables, contents, detectors, unjudged_stop } = self;
         let folder_of = |kind: &GapKind| match kind.key {
             "paths" => b"/usr/bin/".as_slice(),
             _ => b"",
         };
         let detectors = detectors.iter_mut().zip(&DETECTOR_GAPS).map(|(loss, kind)| {
-            let folder = folder_of(kind);
-            crate::loss::GapLoss { loss, folder }
+            let stop = unjudged_stop.filter(|_| kind.key == "unjudged");
+            GapLoss { loss, folder: folder_of(kind), stop }
         });
         let detectors = detectors.collect();
         let left = DeferredWork::default();
@@ -476,6 +484,18 @@ mod tests {
             (None, None),
         ];
         assert_eq!(stops, expected);
+    }
+
+    #[test]
+    fn programs_that_are_not_judged_have_the_reason_of_their_detector() {
+        let mut watch = Watch::new();
+        watch.lost.unjudged_stop = Losses::of_tasks(&[KernelVa(0x10)]).frequent_unreadable();
+        for key in ["unjudged", "binaries"] {
+            watch.lost.of(key).add(1, Some(7));
+        }
+        let all = watch.scan(0, &Losses::default(), true);
+        let stops: Vec<_> = all.iter().map(|it| (it.key, it.stop.as_deref())).collect();
+        assert_eq!(stops, [("binaries", None), ("unjudged", Some("task: unreadable at 0x10"))]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ use arrayvec::ArrayVec;
 use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding, Findings};
 use crate::container_config::Images;
 use crate::limits::Limits;
-use crate::loss::{GapKind, GapLoss, Loss};
+use crate::loss::{GapKind, GapLoss, Loss, StopTallies};
 use crate::page_cache::{ContentFormat, FileIdentity, HashOutcome, Hashes};
 use crate::path::PathBuffer;
 use crate::state::facts::ProcessFacts;
@@ -150,8 +150,9 @@ pub struct BinaryAttestation {
     quota: Quota,
     /// Files that find no room.
     lost: Loss,
-    /// Running programs of which no content is known.
+    /// Running programs of which no content is known, and the reasons, as long as there are some.
     unjudged: Loss,
+    unjudged_stops: StopTallies<1>,
 }
 
 impl BinaryAttestation {
@@ -184,6 +185,7 @@ impl BinaryAttestation {
             quota: Quota::new(programs),
             lost: Loss::new(),
             unjudged: Loss::new(),
+            unjudged_stops: StopTallies::default(),
         }
     }
 
@@ -254,6 +256,9 @@ impl Detector for BinaryAttestation {
             }
         }
         self.waiting.truncate(kept);
+        if self.unjudged.standing() == 0 {
+            self.unjudged_stops.forget(0);
+        }
     }
 
     fn finish(
@@ -284,7 +289,8 @@ impl Detector for BinaryAttestation {
 
     fn losses<'a>(&'a mut self, visit: &mut dyn FnMut(GapLoss<'a>)) {
         visit((&mut self.lost).into());
-        visit((&mut self.unjudged).into());
+        let stops = self.unjudged_stops.most_frequent::<1>(|_, _| Some("content of a program"));
+        visit(GapLoss { stop: stops.first().copied(), ..GapLoss::from(&mut self.unjudged) });
     }
 }
 
@@ -579,9 +585,12 @@ impl BinaryAttestation {
         let Some(program) = self.programs.get(waiting.program) else { return };
         let Some(identity) = self.identity_of(waiting) else { return };
         let known = contents.ask_last(&identity, program.asker()).map(|known| known.outcome);
+        let is_unjudged = matches!(known, None | Some(HashOutcome::Nothing));
+        if let Some(stop) = contents.stop_of(&identity).filter(|_| is_unjudged) {
+            self.unjudged_stops.add(0, stop);
+        }
         let Some(kept) = self.waiting.get_mut(at) else { return };
         kept.asked = now;
-        let is_unjudged = matches!(known, None | Some(HashOutcome::Nothing));
         kept.standing =
             if is_unjudged { UndecidedFileState::Unjudged } else { UndecidedFileState::Open };
     }

@@ -10,6 +10,7 @@ use super::*;
 use crate::detect::Acceptance;
 use crate::detect::tests::Unreadable;
 use crate::page_cache::{Asker, ContentFacts, ElfKind, MachineMemory, Partial, Traits};
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_tables::HashKey;
 
@@ -54,6 +55,10 @@ impl ContentSource for Files {
             });
         }
         self.known.get(&file.number).copied()
+    }
+
+    fn stop_of(&self, file: &FileIdentity) -> Option<EarlyStop> {
+        Some(EarlyStop::Changed { address: file.inode })
     }
 }
 

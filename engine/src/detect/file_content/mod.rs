@@ -410,7 +410,7 @@ impl Detector for FileContent {
     fn losses<'a>(&'a mut self, visit: &mut dyn FnMut(GapLoss<'a>)) {
         visit((&mut self.lost).into());
         let (loss, folder) = self.paths.late();
-        visit(GapLoss { loss, folder });
+        visit(GapLoss { folder, ..GapLoss::from(loss) });
     }
 }
 

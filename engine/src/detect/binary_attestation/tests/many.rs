@@ -206,7 +206,15 @@ fn a_running_program_of_which_nothing_is_known_is_counted() {
         assert_eq!(watch.attest.unjudged.standing(), 1);
     }
     assert_eq!(watch.attest.unjudged.process_id(), Some(9));
+    let reasons = |watch: &mut Watch| {
+        let mut all = Vec::new();
+        watch.attest.losses(&mut |loss| all.extend(loss.stop.map(|stop| stop.to_string())));
+        all
+    };
+    let all = reasons(&mut watch);
+    assert!(all[0].starts_with("content of a program: changed at 0x"), "{all:?}");
     watch.files.hold(20, 9);
     assert_eq!(watch.scans(&world, 65), ["9 foreign program /tmp/x hashed"]);
     assert_eq!(watch.attest.unjudged.standing(), 0);
+    assert_eq!(reasons(&mut watch), [""; 0]);
 }
