@@ -46,7 +46,8 @@ fn main() -> ExitCode {
     let mut names = PathBuffer::default();
     for file in snapshot.files.iter() {
         let Some(identity) = FileIdentity::of_file(snapshot, file) else { continue };
-        let name = write_file_name(snapshot, file, &mut names).map(|_| names.text().to_vec());
+        let name = write_file_name(snapshot, file, &mut names);
+        let name = name.map(|_| names.text().to_vec());
         if files.insert(name.unwrap_or_default(), identity).is_none() {
             contents.ask(&identity);
         }

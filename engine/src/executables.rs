@@ -93,10 +93,10 @@ impl Executables {
                     continue;
                 };
                 match write_file_name(snapshot, file, &mut buffer) {
-                    Some(named) if named.deleted => {
+                    Ok(named) if named.deleted => {
                         removed.insert(buffer.text().to_vec());
                     }
-                    Some(_) if !is_floating(snapshot, file) && buffer.text().starts_with(b"/") => {
+                    Ok(_) if !is_floating(snapshot, file) && buffer.text().starts_with(b"/") => {
                         let key = (buffer.text().to_vec(), identity.inode, identity.number);
                         let known = files.entry(key).or_insert_with_key(|(path, ..)| Executable {
                             path: path.clone(),

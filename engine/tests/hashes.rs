@@ -99,8 +99,7 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
         contents.begin_scan(Monotonic::from_ns(begin.elapsed().as_nanos() as i64));
         let Ok(snapshot) = walker.scan(&mut source, &kernel, scope) else { continue };
         let file = snapshot.files.iter().find(|file| {
-            write_path(snapshot, file.path, &mut path).is_some()
-                && path.text() == b"/tmp/turns/file"
+            write_path(snapshot, file.path, &mut path).is_ok() && path.text() == b"/tmp/turns/file"
         });
         let Some(file) = file.and_then(|file| FileIdentity::of_file(snapshot, file)) else {
             continue;

@@ -5,6 +5,8 @@
 //! shorten it), and appends ` (deleted)` to unlinked files. Files in no directory (pipes, sockets,
 //! memfds) have the names that their filesystems give them.
 
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::super_block::magic;
 use panoptes_tables::room;
 
@@ -22,6 +24,11 @@ pub const DELETED: &[u8] = b" (deleted)";
 
 /// Largest number of names in a path: every other byte is a slash.
 const NAMES_MAX: usize = PATH_BYTES_MAX / 2;
+
+/// The reason at a place without a row: nothing leads to it, or it found no room.
+const NO_ROW: EarlyStop = EarlyStop::Unreadable { address: KernelVa::NULL };
+/// The reason at a path with more names than any, or with more mounts on each other.
+const TOO_MANY_NAMES: EarlyStop = EarlyStop::TooLong { limit: NAMES_MAX as u32 };
 
 /// Text of bounded size, written from its end to its beginning, as in the kernel. If there is no
 /// room, the last names, which matter most, are kept.
@@ -75,14 +82,18 @@ pub struct PathProperties {
     pub deleted: bool,
 }
 
-/// Writes the path of a mount and dentry; `None` if a part of it could not be read.
+/// Writes the path of a mount and dentry.
+///
+/// # Errors
+///
+/// The reason if a part of it could not be read, or if it is longer than the kernel's.
 pub fn write_path(
     snapshot: &Snapshot,
     path: PathRef,
     out: &mut PathBuffer,
-) -> Option<PathProperties> {
+) -> Result<PathProperties, EarlyStop> {
     out.clear();
-    let dentry = snapshot.dentries.at(path.dentry)?;
+    let dentry = snapshot.dentries.at(path.dentry).ok_or(NO_ROW)?;
     let deleted = dentry.name.unlinked;
     if deleted {
         out.prepend(DELETED);
@@ -90,7 +101,7 @@ pub fn write_path(
     let end = out.start;
     let mut at = path;
     for _ in 0..NAMES_MAX {
-        match step_up(snapshot, &mut at) {
+        match step_up(snapshot, &mut at)? {
             PathStep::Name(name) => {
                 out.prepend(name);
                 out.prepend(b"/");
@@ -99,12 +110,12 @@ pub fn write_path(
                 if out.start == end {
                     out.prepend(b"/");
                 }
-                return out.whole.then_some(PathProperties { deleted });
+                let too_long = EarlyStop::TooLong { limit: PATH_BYTES_MAX as u32 };
+                return out.whole.then_some(PathProperties { deleted }).ok_or(too_long);
             }
-            PathStep::Unreadable => return None,
         }
     }
-    None
+    Err(TOO_MANY_NAMES)
 }
 
 /// Whether a path is missing only because it is too long. The kernel then returns none either.
@@ -112,43 +123,51 @@ pub fn is_too_long(snapshot: &Snapshot, path: PathRef) -> bool {
     let (mut at, mut length) = (path, 0);
     while length <= PATH_BYTES_MAX {
         match step_up(snapshot, &mut at) {
-            PathStep::Name(name) => length += name.len() + 1,
-            PathStep::Root | PathStep::Unreadable => return false,
+            Ok(PathStep::Name(name)) => length += name.len() + 1,
+            Ok(PathStep::Root) | Err(_) => return false,
         }
     }
     true
 }
 
-/// Whether the paths of two places are equal, name by name; `None` if a part of them could not be
-/// read.
-pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> Option<bool> {
+/// Whether the paths of two places are equal, name by name.
+///
+/// # Errors
+///
+/// The reason if a part of them could not be read.
+pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> Result<bool, EarlyStop> {
     let (mut one, mut other) = (one, other);
     for _ in 0..NAMES_MAX {
         if one == other {
-            return Some(true);
+            return Ok(true);
         }
-        match (step_up(snapshot, &mut one), step_up(snapshot, &mut other)) {
-            (PathStep::Root, PathStep::Root) => return Some(true),
+        match (step_up(snapshot, &mut one)?, step_up(snapshot, &mut other)?) {
+            (PathStep::Root, PathStep::Root) => return Ok(true),
             (PathStep::Name(name), PathStep::Name(same)) if name == same => {}
-            (PathStep::Unreadable, _) | (_, PathStep::Unreadable) => return None,
-            _ => return Some(false),
+            _ => return Ok(false),
         }
     }
-    None
+    Err(TOO_MANY_NAMES)
 }
 
-/// The mount at which a path begins: the root of its mount namespace. `None` if a part of the path
-/// could not be read.
-pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Option<Index<MountRow>> {
+/// The mount at which a path begins: the root of its mount namespace.
+///
+/// # Errors
+///
+/// The reason if a mount on the way could not be read.
+pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Result<Index<MountRow>, EarlyStop> {
     let mut at = path.mount;
     for _ in 0..NAMES_MAX {
-        let parent = snapshot.mounts.at(at)?.parent;
-        if parent == at {
-            return at;
+        let mount = snapshot.mounts.at(at).ok_or(NO_ROW)?;
+        if let Some(top) = at.filter(|_| mount.parent == at) {
+            return Ok(top);
         }
-        at = parent;
+        if !mount.was_read {
+            return Err(EarlyStop::Unreadable { address: mount.address });
+        }
+        at = mount.parent;
     }
-    None
+    Err(TOO_MANY_NAMES)
 }
 
 /// Result of one step up a path.
@@ -157,39 +176,44 @@ enum PathStep<'a> {
     Name(&'a [u8]),
     /// The place is the root.
     Root,
-    /// A part could not be read.
-    Unreadable,
 }
 
-fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> PathStep<'a> {
+fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Result<PathStep<'a>, EarlyStop> {
     for _ in 0..NAMES_MAX {
-        let rows = (snapshot.mounts.at(at.mount), snapshot.dentries.at(at.dentry));
-        let (Some(mount), Some(row)) = rows else { return PathStep::Unreadable };
+        let mount = snapshot.mounts.at(at.mount).ok_or(NO_ROW)?;
+        let row = snapshot.dentries.at(at.dentry).ok_or(NO_ROW)?;
         if !mount.was_read {
-            return PathStep::Unreadable;
+            return Err(EarlyStop::Unreadable { address: mount.address });
         }
         if at.dentry != mount.root && row.parent != at.dentry {
             at.dentry = row.parent;
-            return dentry_text(snapshot, row).map_or(PathStep::Unreadable, PathStep::Name);
+            return dentry_text(snapshot, row).map(PathStep::Name);
         }
         if mount.parent == at.mount || at.dentry != mount.root {
             // The root of the top mount, or a name that is no longer below its mount.
-            return PathStep::Root;
+            return Ok(PathStep::Root);
         }
         *at = PathRef { mount: mount.parent, dentry: mount.mountpoint };
     }
-    PathStep::Unreadable
+    Err(TOO_MANY_NAMES)
 }
 
-/// Writes the name of an open file as `readlink /proc/PID/fd/N` shows it; `None` if a part of it
-/// could not be read.
+/// Writes the name of an open file as `readlink /proc/PID/fd/N` shows it.
+///
+/// # Errors
+///
+/// The reason if a part of it could not be read, or if it is longer than the kernel's.
 pub fn write_file_name(
     snapshot: &Snapshot,
     file: &FileRow,
     out: &mut PathBuffer,
-) -> Option<PathProperties> {
-    let dentry = snapshot.dentries.at(file.path.dentry)?;
-    let mount = snapshot.mounts.at(file.path.mount).filter(|mount| mount.was_read)?;
+) -> Result<PathProperties, EarlyStop> {
+    let unreadable = |address| EarlyStop::Unreadable { address };
+    let dentry = snapshot.dentries.at(file.path.dentry).ok_or(unreadable(file.open.dentry))?;
+    let mount = snapshot.mounts.at(file.path.mount).ok_or(unreadable(file.open.mnt))?;
+    if !mount.was_read {
+        return Err(unreadable(mount.address));
+    }
     let is_root = dentry.parent == file.path.dentry;
     // `d_path` asks the filesystem for a name if a dentry has no directory and is not the root of
     // its mount.
@@ -197,10 +221,10 @@ pub fn write_file_name(
         return write_path(snapshot, file.path, out);
     }
     out.clear();
-    let inode = snapshot.inodes.at(file.inode)?;
+    let inode = snapshot.inodes.at(file.inode).ok_or(unreadable(file.open.inode))?;
     let number = inode.attributes.ino;
-    let super_block = snapshot.super_blocks.at(inode.super_block);
-    let filesystem = super_block.filter(|super_block| super_block.was_read)?.filesystem;
+    let super_block = snapshot.super_blocks.at(inode.super_block).filter(|it| it.was_read);
+    let filesystem = super_block.ok_or(unreadable(inode.attributes.super_block))?.filesystem;
     let bracketed = |out: &mut PathBuffer, kind: &[u8]| {
         out.prepend(b"]");
         out.prepend_number(number);
@@ -235,12 +259,14 @@ pub fn write_file_name(
             deleted = true;
         }
     }
-    Some(PathProperties { deleted })
+    Ok(PathProperties { deleted })
 }
 
-/// The name of an inode beside its dentry; `None` if it could not be read.
-fn read_name<'a>(snapshot: &'a Snapshot, inode: &InodeRow) -> Option<&'a NameRow> {
-    snapshot.names.at(inode.own_name).filter(|name| name.was_read)
+/// The name of an inode beside its dentry.
+fn read_name<'a>(snapshot: &'a Snapshot, inode: &InodeRow) -> Result<&'a NameRow, EarlyStop> {
+    let name = snapshot.names.at(inode.own_name);
+    let address = name.map_or(inode.address, |name| name.address);
+    name.filter(|name| name.was_read).ok_or(EarlyStop::Unreadable { address })
 }
 
 /// The last name of a place's path; `None` if it could not be read, or if the place is the root of
@@ -251,16 +277,104 @@ pub fn own_name(snapshot: &Snapshot, path: PathRef) -> Option<&[u8]> {
     if mount.root == path.dentry {
         return None;
     }
-    dentry_text(snapshot, row)
+    dentry_text(snapshot, row).ok()
 }
 
-/// The name of a dentry; `None` if it could not be read.
-fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Option<&'a [u8]> {
+/// The name of a dentry.
+fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Result<&'a [u8], EarlyStop> {
+    let unreadable = EarlyStop::Unreadable { address: row.name.address };
     if !row.readable {
-        return None;
+        return Err(unreadable);
     }
     let length = row.name.length as usize;
     // A long name without room is cut to fit the row.
-    let Some(start) = row.long else { return row.text.get(..length) };
-    Some(snapshot.text(Span::of(start, row.name.length))).filter(|text| text.len() == length)
+    let text = match row.long {
+        Some(start) => Some(snapshot.text(Span::of(start, row.name.length))),
+        None => row.text.get(..length),
+    };
+    text.filter(|text| text.len() == length).ok_or(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+
+    /// Directories below each other, in one mount.
+    struct PathTree {
+        snapshot: Snapshot,
+        mount: Option<Index<MountRow>>,
+        /// The root, and what is below it.
+        dentries: Vec<Index<DentryRow>>,
+    }
+
+    impl PathTree {
+        fn new(names: &[&[u8]]) -> Self {
+            let mut snapshot = Snapshot::empty(&Limits { processes: 64, ..Limits::default() });
+            let mut dentries = Vec::new();
+            for (number, name) in (1..).zip([&b"/"[..]].iter().chain(names)) {
+                let mut row = DentryRow::from(KernelVa(0x1000 * number));
+                row.name.length = name.len() as u32;
+                row.text[..name.len()].copy_from_slice(name);
+                row.readable = true;
+                let at = snapshot.dentries.row_of(row.name.address.0, || row).expect("room");
+                snapshot.dentries[at].parent = dentries.last().copied().or(Some(at));
+                dentries.push(at);
+            }
+            let address = KernelVa(0x10);
+            let root = dentries.first().copied();
+            let row = || MountRow { address, was_read: true, root, ..MountRow::default() };
+            let mount = snapshot.mounts.row_of(address.0, row);
+            snapshot.mounts[mount.expect("room")].parent = mount;
+            Self { snapshot, mount, dentries }
+        }
+
+        /// The path of the last one.
+        fn path(&self) -> Result<String, EarlyStop> {
+            let path = PathRef { mount: self.mount, dentry: self.dentries.last().copied() };
+            let mut out = PathBuffer::default();
+            write_path(&self.snapshot, path, &mut out)?;
+            Ok(String::from_utf8_lossy(out.text()).into_owned())
+        }
+    }
+
+    #[test]
+    fn a_path_or_the_reason_why_there_is_none() {
+        let mut tree = PathTree::new(&[b"usr", b"bin", b"bash"]);
+        assert_eq!(tree.path(), Ok("/usr/bin/bash".to_owned()));
+        let bin = tree.dentries[2];
+        tree.snapshot.dentries[bin].readable = false;
+        assert_eq!(tree.path(), Err(EarlyStop::Unreadable { address: KernelVa(0x3000) }));
+        let mount = tree.mount.expect("it has a row");
+        tree.snapshot.mounts[mount].was_read = false;
+        assert_eq!(tree.path(), Err(EarlyStop::Unreadable { address: KernelVa(0x10) }));
+        tree.mount = None;
+        assert_eq!(tree.path(), Err(NO_ROW));
+    }
+
+    #[test]
+    fn paths_that_the_kernel_would_not_return_are_too_long() {
+        let name = [b'x'; 40];
+        let tree = PathTree::new(&[&name[..]; 99]);
+        assert_eq!(tree.path().map(|path| path.len()), Ok(99 * 41));
+        let tree = PathTree::new(&[&name[..]; 100]);
+        assert_eq!(tree.path(), Err(EarlyStop::TooLong { limit: 4095 }));
+        let mut ring = PathTree::new(&[b"a", b"b"]);
+        let (first, last) = (ring.dentries[1], ring.dentries[2]);
+        ring.snapshot.dentries[first].parent = Some(last);
+        assert_eq!(ring.path(), Err(TOO_MANY_NAMES));
+    }
+
+    #[test]
+    fn the_top_mount_is_found_unless_a_mount_could_not_be_read() {
+        let mut tree = PathTree::new(&[b"usr"]);
+        let path = PathRef { mount: tree.mount, dentry: None };
+        assert_eq!(top_mount(&tree.snapshot, path).ok(), tree.mount);
+        let mount = tree.mount.expect("it has a row");
+        let unread = MountRow { address: KernelVa(0x20), ..MountRow::default() };
+        let above = tree.snapshot.mounts.row_of(0x20, || unread);
+        tree.snapshot.mounts[mount].parent = above;
+        let stop = EarlyStop::Unreadable { address: KernelVa(0x20) };
+        assert_eq!(top_mount(&tree.snapshot, path), Err(stop));
+    }
 }

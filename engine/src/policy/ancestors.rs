@@ -61,7 +61,7 @@ impl Ancestors {
     fn add_path(&mut self, snapshot: &Snapshot, process: &ProcessRow) -> Option<Range<usize>> {
         let mm = snapshot.mms.at(process.mm)?;
         let file = snapshot.files.at(mm.exe_file)?;
-        write_file_name(snapshot, file, &mut self.path)?;
+        write_file_name(snapshot, file, &mut self.path).ok()?;
         let (start, path) = (self.paths.len(), self.path.text());
         if path.len() > self.paths.capacity() - start {
             return None;

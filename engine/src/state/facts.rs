@@ -168,10 +168,10 @@ impl<'a> ProcessFacts<'a> {
         let mm = snapshot.mms.at(process.mm);
         let executable = mm.and_then(|mm| snapshot.files.at(mm.exe_file));
         let path = executable
-            .and_then(|file| write_file_name(snapshot, file, &mut names.executable))
+            .and_then(|file| write_file_name(snapshot, file, &mut names.executable).ok())
             .map(|_| names.executable.text());
-        let directory =
-            write_path(snapshot, process.cwd, &mut names.directory).map(|_| names.directory.text());
+        let directory = write_path(snapshot, process.cwd, &mut names.directory);
+        let directory = directory.ok().map(|_| names.directory.text());
         Some(Self {
             name: task.name(),
             process_id: task.tgid,
@@ -385,7 +385,7 @@ impl<'a> DescriptorFacts<'a> {
     ) -> Self {
         let facts = Self::read_unnamed(snapshot, descriptor, threads);
         let Some(file) = snapshot.files.at(descriptor.file) else { return facts };
-        let named = write_file_name(snapshot, file, &mut names.file);
+        let named = write_file_name(snapshot, file, &mut names.file).ok();
         Self {
             name: named.map(|_| FileName::Text(names.file.text())),
             name_unreadable: named.is_none() && !is_too_long(snapshot, file.path),
@@ -507,7 +507,7 @@ impl<'a> AreaFacts<'a> {
         };
         if !vma.file.is_null() {
             let file = snapshot.files.at(area.file);
-            let named = file.and_then(|file| write_file_name(snapshot, file, &mut names.file));
+            let named = file.and_then(|file| write_file_name(snapshot, file, &mut names.file).ok());
             let file = named.map(|_| names.file.text());
             return Self { file, name: names.area.write_shared(snapshot, area), ..facts };
         }
@@ -553,7 +553,7 @@ fn main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow) -> Option<boo
     if super_block.filesystem.magic != magic::OVERLAYFS {
         return Some(false);
     }
-    is_same_path(snapshot, mapped.path, executable.path)
+    is_same_path(snapshot, mapped.path, executable.path).ok()
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -104,7 +104,7 @@ impl FileNames {
             return *known;
         }
         let Some(row) = snapshot.files.at(file) else { return FileName::default() };
-        let Some(named) = write_file_name(snapshot, row, &mut self.buffer) else {
+        let Ok(named) = write_file_name(snapshot, row, &mut self.buffer) else {
             return FileName::default();
         };
         if self.longest == 0 {

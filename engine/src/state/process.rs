@@ -449,7 +449,7 @@ impl Process {
         }
         if let Some(place) = PathIdentity::of(snapshot, file.path)
             && (place != self.executable_place || again)
-            && write_file_name(snapshot, file, &mut names.buffer).is_some()
+            && write_file_name(snapshot, file, &mut names.buffer).is_ok()
         {
             let (strings, text) = (&mut names.strings, names.buffer.text());
             set_reserved(strings, &mut program.executable, text, EXECUTABLE_BYTES, CutText::new);
@@ -468,7 +468,7 @@ impl Process {
         let ScannedProcess { snapshot, row, .. } = seen;
         if let Some(place) = PathIdentity::of(snapshot, row.cwd)
             && (place != self.directory_place || again)
-            && write_path(snapshot, row.cwd, &mut names.buffer).is_some()
+            && write_path(snapshot, row.cwd, &mut names.buffer).is_ok()
         {
             let (strings, text) = (&mut names.strings, names.buffer.text());
             set_reserved(

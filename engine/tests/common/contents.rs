@@ -230,7 +230,7 @@ fn held(snapshot: &Snapshot) -> BTreeMap<(Way, String), FileRow> {
         }
         let mut add = |way, file: Option<Index<FileRow>>| {
             let Some(file) = snapshot.files.at(file) else { return };
-            if write_path(snapshot, file.path, &mut buffer).is_some() {
+            if write_path(snapshot, file.path, &mut buffer).is_ok() {
                 let path = String::from_utf8_lossy(buffer.text()).into_owned();
                 if path.starts_with("/mnt/") {
                     held.insert((way, path), *file);

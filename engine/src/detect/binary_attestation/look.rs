@@ -314,8 +314,10 @@ impl BinaryAttestation {
             }
             let is_program = loads.is_some_and(|name| {
                 let file = snapshot.files.at(area.file);
-                file.and_then(|file| write_file_name(snapshot, file, &mut self.buffer))
-                    .is_some_and(|_| base_name(self.buffer.text()) == name)
+                file.is_some_and(|file| {
+                    write_file_name(snapshot, file, &mut self.buffer).is_ok()
+                        && base_name(self.buffer.text()) == name
+                })
             });
             let role = if is_program { Role::Program } else { Role::Library };
             self.run(
@@ -355,7 +357,7 @@ impl BinaryAttestation {
                 let Some(file) = snapshot.files.at(descriptor.file) else { continue };
                 if own_name(snapshot, file.path).is_some_and(|own| base_name(own) != name)
                     || FileIdentity::of_file(snapshot, file).is_none()
-                    || write_file_name(snapshot, file, &mut self.other_buffer).is_none()
+                    || write_file_name(snapshot, file, &mut self.other_buffer).is_err()
                 {
                     continue;
                 }
@@ -405,7 +407,7 @@ impl BinaryAttestation {
         let again = known.is_some_and(|(_, item)| item.version != Version::NONE);
         let known = known.map(|(id, _)| id);
         let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
-        let named = write_file_name(snapshot, file, &mut self.buffer);
+        let named = write_file_name(snapshot, file, &mut self.buffer).ok();
         let (path, is_path_cut) = match named.filter(|_| !is_inherited) {
             Some(_) => self.keep_path(ran.is_main_executable),
             None => (None, false),
@@ -516,7 +518,7 @@ impl TrackedProgram {
 /// topmost mounts.
 fn is_of_other_root(snapshot: &Snapshot, row: &ProcessRow, file: &FileRow) -> bool {
     let tops = (top_mount(snapshot, file.path), top_mount(snapshot, row.cwd));
-    matches!(tops, (Some(of_file), Some(of_process)) if of_file != of_process)
+    matches!(tops, (Ok(of_file), Ok(of_process)) if of_file != of_process)
 }
 
 /// Whether a program of this name is a loader (`ld.so PROGRAM`).

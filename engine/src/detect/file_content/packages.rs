@@ -247,7 +247,7 @@ impl Packages {
 
     /// The path of a file; none if it cannot be read.
     pub(super) fn path_of(&mut self, snapshot: &Snapshot, path: PathRef) -> Option<&[u8]> {
-        write_path(snapshot, path, &mut self.buffer)?;
+        write_path(snapshot, path, &mut self.buffer).ok()?;
         Some(self.buffer.text())
     }
 

@@ -204,6 +204,6 @@ fn path_of_roots<'b>(
     let file = snapshot.mms.at(process.mm).and_then(|mm| snapshot.files.at(mm.exe_file))?;
     let is_roots = snapshot.is_put_by_root(file);
     // An upgrade replaces the file of running sessions, so a deleted file counts.
-    write_path(snapshot, file.path, buffer).filter(|_| is_roots)?;
+    write_path(snapshot, file.path, buffer).ok().filter(|_| is_roots)?;
     Some(buffer.text())
 }

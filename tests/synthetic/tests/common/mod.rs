@@ -180,8 +180,8 @@ fn add_process(snapshot: &Snapshot, process: &ProcessRow, lines: &mut BTreeSet<S
     let mut name = |file: Option<&FileRow>| {
         let Some(file) = file else { return String::new() };
         match write_file_name(snapshot, file, &mut path) {
-            Some(_) => String::from_utf8_lossy(path.text()).into_owned(),
-            None => "unreadable".to_owned(),
+            Ok(_) => String::from_utf8_lossy(path.text()).into_owned(),
+            Err(_) => "unreadable".to_owned(),
         }
     };
     if let Some(files) = snapshot.files_structs.at(process.files) {

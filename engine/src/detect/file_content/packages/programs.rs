@@ -114,7 +114,7 @@ pub(super) fn find<'s>(
     {
         return None;
     }
-    write_path(snapshot, file.path, buffer)?;
+    write_path(snapshot, file.path, buffer).ok()?;
     let folder = buffer.text().strip_suffix(name)?;
     let is_on_image = || snapshot.filesystem_of(file).is_some_and(|it| it.is_read_only_image());
     let is_in = |folders: &[&[u8]]| {
@@ -171,7 +171,7 @@ fn maps_librpm(snapshot: &Snapshot, mm: &MmRow, buffer: &mut PathBuffer) -> bool
     files.any(|file| {
         own_name(snapshot, file.path).is_some_and(|name| name.starts_with(LIBRPM))
             && snapshot.is_put_by_root(file)
-            && write_path(snapshot, file.path, buffer).is_some()
+            && write_path(snapshot, file.path, buffer).is_ok()
             && [&b"/lib"[..], b"/usr/lib"].iter().any(|folder| buffer.text().starts_with(folder))
     })
 }
