@@ -92,11 +92,11 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     log.map_or(Ok(()), ScanLog::end)?;
     let Some(counts) = printed(counts)? else { return Ok(Exit::Done) };
     times.printed = printing.elapsed();
-    let damage = Damage::of(snapshot, scope).with_lines(&counts);
-    let losses = snapshot.losses;
+    let (damage, losses) = (Damage::of(snapshot, scope).with_lines(&counts), snapshot.losses);
     if is_summary {
         let population = population(snapshot);
-        let walk = Walk { population, losses, times, attempts, lines: counts, reads };
+        let stops = early_stops(&losses, &counts, contents.as_ref());
+        let walk = Walk { population, losses, stops, times, attempts, lines: counts, reads };
         // The detectors need as much memory as the scan.
         drop(walker);
         print_summary(request, (source.source_mut(), &profile), &sboms, walk)?;
@@ -347,10 +347,23 @@ struct ScanTimings {
     detected: Duration,
 }
 
+/// The most frequent reasons to stop early: of the walk, of paths in lines, and of files that were
+/// hashed.
+fn early_stops(
+    losses: &Losses,
+    lines: &LineCounts,
+    contents: Option<&Contents>,
+) -> Vec<FrequentStop> {
+    let of_contents = contents.map(Contents::frequent_stops).unwrap_or_default();
+    let all = losses.frequent_stops().into_iter().chain(lines.frequent_stops()).chain(of_contents);
+    FrequentStop::most_frequent(all).to_vec()
+}
+
 /// What one walk has shown.
 struct Walk {
     population: Population,
     losses: Losses,
+    stops: Vec<FrequentStop>,
     times: ScanTimings,
     attempts: u32,
     lines: LineCounts,
@@ -431,7 +444,7 @@ impl Summary<'_> {
         for (name, count) in self.losses().into_iter().filter(|&(_, count)| count > 0) {
             let _ = writeln!(text, "{:18}{count:>10}", name.replace('_', " "));
         }
-        for stop in self.walk.losses.frequent_stops() {
+        for stop in &self.walk.stops {
             let _ = writeln!(text, "{:18}{:>10} {stop}", "stopped early", stop.count);
         }
         text
@@ -451,11 +464,10 @@ impl Summary<'_> {
             "reads": self.walk.reads.requests,
             "attempts": self.walk.attempts,
         });
-        let stops = self.walk.losses.frequent_stops();
-        if !stops.is_empty() {
+        if !self.walk.stops.is_empty() {
             let object =
                 |stop: &FrequentStop| json!({ "count": stop.count, "reason": stop.to_string() });
-            summary["early_stops"] = stops.iter().map(object).collect();
+            summary["early_stops"] = self.walk.stops.iter().map(object).collect();
         }
         format!("{summary}\n")
     }

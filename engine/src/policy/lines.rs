@@ -4,6 +4,9 @@
 //! without one first), then by thread id, descriptor, address or 4-tuple. Attributes that depend on
 //! when the scan ran are left out, so that two scans can be compared.
 
+use arrayvec::ArrayVec;
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 pub use panoptes_records::record::scan::{Kinds, ScanKind};
 use panoptes_records::record::scan::{SCAN_LINE_BYTES, ScanLine, ScanObject};
@@ -14,8 +17,9 @@ use super::describe;
 use super::shell_history::shell_command;
 use crate::detect::shell_history::{HistoryCommand, TypedCommand};
 use crate::limits::Limits;
+use crate::loss::{FREQUENT_STOPS_MAX, FrequentStop, StopTallies};
 use crate::page_cache::Contents;
-use crate::path::is_too_long;
+use crate::path::{PathBuffer, is_too_long, write_file_name};
 use crate::state::container::ContainerFacts;
 use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, HeapRule, NameBuffers, ProcessFacts, ThreadFacts,
@@ -45,6 +49,34 @@ pub struct LineCounts {
     pub unnamed: u64,
     /// Lines that were left out because even their shortest form is too long.
     pub too_long: u64,
+    /// Why files are unnamed.
+    stops: StopTallies<1>,
+}
+
+impl LineCounts {
+    /// The most frequent reasons why files are unnamed.
+    pub fn frequent_stops(&self) -> ArrayVec<FrequentStop, FREQUENT_STOPS_MAX> {
+        self.stops.most_frequent(|_, _| Some("path in a line"))
+    }
+
+    /// Counts an open file without a name. `address` is that of its `struct file`; `buffer` has
+    /// nothing that is needed.
+    #[cold]
+    fn add_unnamed(
+        &mut self,
+        snapshot: &Snapshot,
+        (file, address): (Option<Index<FileRow>>, KernelVa),
+        buffer: &mut PathBuffer,
+    ) {
+        self.unnamed += 1;
+        let named = match snapshot.files.at(file) {
+            Some(file) => write_file_name(snapshot, file, buffer),
+            None => Err(EarlyStop::Unreadable { address }),
+        };
+        if let Err(stop) = named {
+            self.stops.add(0, stop);
+        }
+    }
 }
 
 /// Writes lines, in memory allocated at start.
@@ -59,6 +91,8 @@ pub struct LineWriter {
 #[derive(Debug)]
 struct LineScratch {
     names: NameBuffers,
+    /// For names that cannot be read.
+    unnamed: PathBuffer,
     holders: Holders,
     /// Containers in the order of their lines.
     order: Vec<Index<ContainerRow>>,
@@ -137,6 +171,7 @@ impl LineWriter {
             redactor: None,
             scratch: LineScratch {
                 names: NameBuffers::default(),
+                unnamed: PathBuffer::default(),
                 holders: Holders::new(limits),
                 order: room::list(limits.containers_seen_max()),
             },
@@ -191,11 +226,15 @@ impl LineScratch {
             facts.executable_hashes = traits
                 .contents
                 .and_then(|contents| contents.get(&executable_of(snapshot, row)?)?.hashes());
-            let is_unnamed = facts.executable.is_none()
-                && snapshot.mms.at(row.mm).is_some_and(|mm| {
-                    !mm.exe_address.is_null() && !is_beyond_paths(snapshot, mm.exe_file)
-                });
-            lines.counts.unnamed += u64::from(is_unnamed);
+            let mm = snapshot.mms.at(row.mm).filter(|mm| {
+                facts.executable.is_none()
+                    && !mm.exe_address.is_null()
+                    && !is_beyond_paths(snapshot, mm.exe_file)
+            });
+            if let Some(mm) = mm {
+                let file = (mm.exe_file, mm.exe_address);
+                lines.counts.add_unnamed(snapshot, file, &mut self.unnamed);
+            }
             let details = describe::process(&facts, snapshot.machine.tsc_khz);
             lines.write(&ScanLine::new(&details))?;
         }
@@ -217,9 +256,10 @@ impl LineScratch {
                 for descriptor in descriptors.iter().filter(|descriptor| !descriptor.moved) {
                     let facts =
                         DescriptorFacts::read(snapshot, descriptor, threads, &mut self.names);
-                    let is_unnamed =
-                        facts.name.is_none() && !is_beyond_paths(snapshot, descriptor.file);
-                    lines.counts.unnamed += u64::from(is_unnamed);
+                    if facts.name.is_none() && !is_beyond_paths(snapshot, descriptor.file) {
+                        let file = (descriptor.file, KernelVa::NULL);
+                        lines.counts.add_unnamed(snapshot, file, &mut self.unnamed);
+                    }
                     let details = describe::file_descriptor(&facts);
                     lines.write(&ScanLine::of_process(process_id, &details))?;
                 }
@@ -242,7 +282,10 @@ impl LineScratch {
                 let is_unnamed = !area.vma.file.is_null()
                     && facts.file.is_none()
                     && !is_beyond_paths(snapshot, area.file);
-                lines.counts.unnamed += u64::from(is_unnamed);
+                if is_unnamed {
+                    let file = (area.file, area.vma.file);
+                    lines.counts.add_unnamed(snapshot, file, &mut self.unnamed);
+                }
                 let details = describe::memory(&facts);
                 lines.write(&ScanLine::new(&details))?;
             }
@@ -308,4 +351,27 @@ fn processes_by_pid(snapshot: &Snapshot) -> impl Iterator<Item = (&ProcessRow, u
         let process = snapshot.processes.at(index)?;
         Some((process, snapshot.leader(process)?.task.tgid))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::DentryRow;
+
+    #[test]
+    fn a_file_without_a_name_has_its_reason() {
+        let mut snapshot = Snapshot::empty(&Limits { processes: 64, ..Limits::default() });
+        let dentry = snapshot.dentries.row_of(0x30, || DentryRow::from(KernelVa(0x30)));
+        let mut file = FileRow::from(KernelVa(0x20));
+        (file.path.dentry, file.open.mnt) = (dentry, KernelVa(0x40));
+        let file = snapshot.files.row_of(0x20, || file);
+        let (mut counts, mut buffer) = (LineCounts::default(), PathBuffer::default());
+        for file in [file, file, None] {
+            counts.add_unnamed(&snapshot, (file, KernelVa(0x10)), &mut buffer);
+        }
+        let stops = counts.frequent_stops();
+        let stops: Vec<_> = stops.iter().map(|stop| (stop.count, stop.to_string())).collect();
+        assert_eq!(stops, [(3, "path in a line: unreadable at 0x40".to_owned())]);
+        assert_eq!(counts.unnamed, 3);
+    }
 }
