@@ -111,7 +111,7 @@ pub struct Contents {
     /// Number of entries of each user, container and process.
     askers: Askers,
     refused: Loss,
-    /// Why files were given up, and why those were that were given up lately, each with its hash.
+    /// Reasons of files that were given up, and those of the last few, each with the file's hash.
     stops: StopTallies<1>,
     last_stops: [Option<(u64, EarlyStop)>; REASONS_KEPT],
 }

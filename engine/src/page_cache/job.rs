@@ -96,7 +96,7 @@ pub(super) struct HashJob {
     holes: u64,
     /// Whether a cached page cannot be read.
     unreadable: bool,
-    /// Why some of the content is missing although it is, or may be, in memory.
+    /// The reason for which content is missing that is, or may be, in memory.
     stop: Option<EarlyStop>,
     format: ContentFormat,
     traits: Traits,
@@ -131,7 +131,7 @@ impl HashJob {
         self.recent
     }
 
-    /// Why the outcome lacks content that is, or may be, in memory.
+    /// The reason for which the outcome lacks content that is, or may be, in memory.
     pub(super) const fn stop(&self) -> Option<EarlyStop> {
         self.stop
     }

@@ -49,7 +49,7 @@ pub struct LineCounts {
     pub unnamed: u64,
     /// Lines that were left out because even their shortest form is too long.
     pub too_long: u64,
-    /// Why files are unnamed.
+    /// Reasons of unnamed files.
     stops: StopTallies<1>,
 }
 
@@ -91,7 +91,7 @@ pub struct LineWriter {
 #[derive(Debug)]
 struct LineScratch {
     names: NameBuffers,
-    /// For names that cannot be read.
+    /// Room for names that cannot be read.
     unnamed: PathBuffer,
     holders: Holders,
     /// Containers in the order of their lines.
