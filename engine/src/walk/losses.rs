@@ -234,10 +234,7 @@ impl Losses {
 
 /// Whether a reason is about one object, and not about a list or tree that does not end.
 const fn is_of_object(stop: EarlyStop) -> bool {
-    match stop {
-        EarlyStop::Unreadable { .. } | EarlyStop::Changed { .. } => true,
-        EarlyStop::Loop { .. } | EarlyStop::TooLong { .. } => false,
-    }
+    matches!(stop, EarlyStop::Unreadable { .. } | EarlyStop::Changed { .. })
 }
 
 #[cfg(test)]
