@@ -191,7 +191,11 @@ impl Walker {
                 MapleEntry::Node(node) if nodes.len() < nodes.capacity() => {
                     nodes.push(PendingMapleNode { mm: index, enode: node, max: u64::MAX });
                 }
-                MapleEntry::Node(_) => mm.complete = false,
+                MapleEntry::Node(_) => {
+                    mm.complete = false;
+                    let stop = EarlyStop::TooLong { limit: nodes.capacity() as u32 };
+                    self.snapshot.losses.stop(WalkedStructure::AreaTree, stop);
+                }
             }
         }
         for _ in 0..maple_tree::MAPLE_DEPTH_MAX {
@@ -362,7 +366,11 @@ impl Walker {
                 }
                 // All areas of an address space are at the same depth, so its rows are contiguous.
                 // In a forged tree they may not be.
-                if mm.vmas.end() != end.start() || vmas.push(row).is_none() {
+                let is_beside = mm.vmas.end() == end.start();
+                if !is_beside {
+                    losses.miss(WalkedStructure::AreaTree, addresses[index]);
+                }
+                if !is_beside || vmas.push(row).is_none() {
                     mm.complete = false;
                     return;
                 }
@@ -473,7 +481,7 @@ mod tests {
     use panoptes_tables::HashKey;
 
     use super::*;
-    use crate::walk::tests::memory::{Sparse, add_process, small, walker};
+    use crate::walk::tests::memory::{Sparse, add_process, kernel, small, walker};
 
     #[test]
     fn nodes_that_are_dead_or_were_visited_are_named() {
@@ -500,6 +508,31 @@ mod tests {
         let stops: Vec<_> = stops.iter().map(|stop| (stop.count, stop.to_string())).collect();
         assert_eq!(stops, [(1, "tree of memory areas: longer than 70".to_owned())]);
         assert!(!mm.complete);
+    }
+
+    #[test]
+    fn an_area_at_another_depth_than_those_before_it_is_named() {
+        let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
+        walker.scratch.quotas.begin(1);
+        let spaces = [0; 2].map(|_| memory.structure());
+        let owners = spaces.map(|at| {
+            let row = || MmRow { address: KernelVa(at), complete: true, ..MmRow::default() };
+            walker.snapshot.mms.row_of(at, row).expect("there is room")
+        });
+        let areas = [0, 1, 0].map(|space: usize| {
+            let at = memory.structure();
+            memory.set(at, "vm_area_struct", "vm_end", 0x2000);
+            memory.set(at, "vm_area_struct", "vm_mm", spaces[space]);
+            walker.scratch.areas.push(owners[space], KernelVa(at));
+            at
+        });
+        memory.walk(&mut walker, &kernel(), Walker::read_vmas);
+        let snapshot = &walker.snapshot;
+        let stops = snapshot.losses.frequent_stops();
+        let stops: Vec<_> = stops.iter().map(ToString::to_string).collect();
+        assert_eq!(stops, [format!("tree of memory areas: unreadable at {:#x}", areas[2])]);
+        assert_eq!(owners.map(|owner| snapshot.mms[owner].complete), [false, true]);
+        assert_eq!(snapshot.vmas.len(), 2);
     }
 
     /// Any process can name its areas (`PR_SET_VMA_ANON_NAME`).
