@@ -45,8 +45,8 @@ impl<const STRUCTURES: usize> StopTallies<STRUCTURES> {
         }
     }
 
-    /// The most frequent reasons, by number. `words_of` returns the words for a structure, given the
-    /// first reason of a kind; `None` leaves it out.
+    /// The most frequent reasons, by number. `words_of` returns the words for a structure, given
+    /// the first reason of a kind; `None` leaves it out.
     pub(crate) fn most_frequent<const STOPS: usize>(
         &self,
         words_of: impl Fn(usize, EarlyStop) -> Option<&'static str>,
