@@ -125,7 +125,8 @@ pub(crate) fn receive(
         let header = &mut header.msg_hdr;
         (header.msg_iov, header.msg_iovlen) = (vector, 1);
         header.msg_control = control.as_mut_ptr().cast();
-        header.msg_controllen = control.len();
+        // The type of this length is the C library's choice.
+        header.msg_controllen = control.len() as _;
         count += 1;
     }
     let (flags, wait) = (libc::MSG_DONTWAIT | libc::MSG_TRUNC, std::ptr::null_mut());
@@ -136,7 +137,8 @@ pub(crate) fn receive(
     };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
     for (datagram, header) in datagrams.iter_mut().zip(&headers).take(received) {
-        let (length, control) = (header.msg_len as usize, header.msg_hdr.msg_controllen);
+        let length = header.msg_len as usize;
+        let control: usize = header.msg_hdr.msg_controllen as _;
         *datagram = Datagram { length, control: control.min(CONTROL_BYTES) };
     }
     Ok(received)

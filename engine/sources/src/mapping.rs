@@ -312,10 +312,15 @@ fn file_system(file: &File) -> io::Result<libc::statfs> {
     Ok(facts)
 }
 
+/// The type of a file system, as libc's constants have it: musl's statfs has an unsigned number.
+fn magic_of(facts: &libc::statfs) -> libc::c_long {
+    facts.f_type as libc::c_long
+}
+
 impl Keeper {
     pub(super) fn of(file: &File) -> io::Result<Self> {
         let facts = file_system(file)?;
-        Ok(match facts.f_type {
+        Ok(match magic_of(&facts) {
             libc::TMPFS_MAGIC => Self::Memory,
             libc::HUGETLBFS_MAGIC => Self::HugePages(usize::try_from(facts.f_bsize).unwrap_or(0)),
             _ => Self::Disk,
@@ -356,7 +361,7 @@ pub(super) fn may_be_written(file: &File) -> io::Result<bool> {
         return Ok(false);
     }
     let has_writer = io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock;
-    let system = file_system(file)?.f_type;
+    let system = magic_of(&file_system(file)?);
     // /proc/vmcore cannot be written.
     if system == libc::PROC_SUPER_MAGIC {
         return Ok(false);

@@ -79,13 +79,29 @@ const COMMON_OLD: &[c_long] =
     &[libc::SYS_lstat, libc::SYS_poll, libc::SYS_readlink, libc::SYS_stat];
 #[cfg(not(target_arch = "x86_64"))]
 const COMMON_OLD: &[c_long] = &[];
+/// open(2), by which musl opens files where a machine has it; glibc uses openat(2).
+#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
+const OPEN: &[c_long] = &[libc::SYS_open];
+#[cfg(not(all(target_arch = "x86_64", target_env = "musl")))]
+const OPEN: &[c_long] = &[];
+/// The same for reading alone.
+#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
+const OPEN_LIMITED: &[SyscallRule] = &[(libc::SYS_open, &[(1, CHANGES, 0)])];
+#[cfg(not(all(target_arch = "x86_64", target_env = "musl")))]
+const OPEN_LIMITED: &[SyscallRule] = &[];
+/// kexec_file_load(2) (include/uapi/asm-generic/unistd.h), which libc lacks for musl on arm64.
+#[cfg(all(target_arch = "aarch64", target_env = "musl"))]
+const KEXEC_FILE_LOAD: c_long = 294;
+#[cfg(not(all(target_arch = "aarch64", target_env = "musl")))]
+const KEXEC_FILE_LOAD: c_long = libc::SYS_kexec_file_load;
 
 /// `F_SETOWN`, `F_SETSIG`, `F_SETOWN_EX` (include/uapi/asm-generic/fcntl.h): by these, the kernel
 /// sends signals to any process.
 const SIGNALS_OF_FILES: [u64; 3] = [8, 10, 15];
 const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
-/// Flags of open(2) that an open for reading alone does not have.
-const CHANGES: u64 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
+/// Flags of open(2) that an open for reading alone does not have. musl's `O_ACCMODE` has `O_PATH`,
+/// too.
+const CHANGES: u64 = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64;
 /// No memory that can be executed, and no files that can be written.
 const COMMON_LIMITED: &[SyscallRule] = &[
     (libc::SYS_mmap, &[(2, EXECUTABLE, 0)]),
@@ -142,7 +158,7 @@ const WRITER_OLD: &[c_long] = &[38];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const WRITER_OLD: &[c_long] = &[];
 const WRITER_LIMITED: &[SyscallRule] = &[
-    (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::TIOCOUTQ)]),
+    (libc::SYS_ioctl, &[(1, u32::MAX as u64, number_of(libc::TIOCOUTQ))]),
     (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_UNIX as u64)]),
     (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_INET as u64)]),
     (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_INET6 as u64)]),
@@ -177,7 +193,8 @@ const CAPTURES_LIMITED: &[SyscallRule] =
 
 const METRICS: &[c_long] = &[libc::SYS_accept4, libc::SYS_shutdown];
 const CLIENTS: &[c_long] = &[libc::SYS_accept4, libc::SYS_setsockopt];
-const SERVER_LIMITED: &[SyscallRule] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::FIONBIO)])];
+const SERVER_LIMITED: &[SyscallRule] =
+    &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, number_of(libc::FIONBIO))])];
 
 /// What even a thread may not do on which NVIDIA's library runs: which calls that makes is not
 /// known, but these are none of a library that copies memory. It stops no attacker: the thread
@@ -199,7 +216,7 @@ const NEVER: &[c_long] = &[
     libc::SYS_fsmount,
     libc::SYS_fsopen,
     libc::SYS_init_module,
-    libc::SYS_kexec_file_load,
+    KEXEC_FILE_LOAD,
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
     libc::SYS_kill,
@@ -257,7 +274,7 @@ fn program(role: Role) -> Result<BpfProgram, BackendError> {
             (&[COMMON, COMMON_OLD], &[COMMON_LIMITED, SCANNER_LIMITED])
         }
         Role::Writer => (
-            &[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD],
+            &[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD, OPEN],
             &[COMMON_LIMITED, NETWORK_LIMITED, WRITER_LIMITED],
         ),
         Role::Metrics => (
@@ -280,17 +297,23 @@ fn program(role: Role) -> Result<BpfProgram, BackendError> {
             &[COMMON_LIMITED, NETWORK_LIMITED, PACKETS_LIMITED, XDP_LIMITED],
         ),
         Role::Captures { .. } => (
-            &[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD],
+            &[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD, OPEN],
             &[COMMON_LIMITED, NETWORK_LIMITED, WRITER_LIMITED, CAPTURES_LIMITED],
         ),
     };
-    let mut rules = rules(calls, limited)?;
+    let mut rules = rules(calls, &[limited, &[OPEN_LIMITED]].concat())?;
     rules.insert(libc::SYS_tgkill, vec![to_this_process()?]);
     rules.insert(libc::SYS_fcntl, vec![without_signals()?]);
     SeccompFilter::new(rules, refused, SeccompAction::Allow, ARCH.try_into()?)?.try_into()
 }
 
-/// A panic that cannot unwind ends the process by a signal.
+/// The number of an ioctl(2): glibc's type for it is another one than musl's.
+const fn number_of(request: libc::Ioctl) -> u64 {
+    request as u32 as u64
+}
+
+/// A panic that cannot unwind ends the process by a signal. musl raises it by tkill(2), whose
+/// thread may be another process's: there, the process ends by an instruction that faults.
 fn to_this_process() -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(0, Dword, Eq, std::process::id().into())?])
 }
