@@ -196,7 +196,7 @@ fn make_package(platform: &Platform) -> Result<(), String> {
 
 /// The newest version of glibc among the symbols that a program uses, as objdump prints them:
 /// `(GLIBC_2.17) memcpy`.
-fn newest_glibc(symbols: &str) -> Option<(u32, u32)> {
+pub(crate) fn newest_glibc(symbols: &str) -> Option<(u32, u32)> {
     let versions = symbols.split("GLIBC_").skip(1).filter_map(|text| {
         let end = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
         let mut numbers = text[..end].split('.').map(str::parse);

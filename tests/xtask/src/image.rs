@@ -1,4 +1,5 @@
-//! `cargo xtask image`: the container image, built by its recipe with podman, and run.
+//! `cargo xtask image`: the container image, built by its recipe with podman, and run. `release`
+//! uses it, too.
 //!
 //! A base image that no registry gives is made here instead: of the Debian packages that it has,
 //! by mmdebstrap, and with this machine's Rust. The recipe is the same.
@@ -44,6 +45,24 @@ const BASES: [Base; 2] = [
 ];
 
 pub(crate) fn run() -> Result<(), String> {
+    build(Path::new(ROOT), &[])?;
+    use_it()?;
+    println!("{}", output(podman("images")?.arg(NAME))?.trim_end());
+    Ok(())
+}
+
+/// Builds the image from the sources in a folder, with all its times at `epoch`, in seconds since
+/// 1970; runs it, and writes it into an archive as the OCI specifies images.
+pub(crate) fn archive(sources: &Path, epoch: u64, path: &Path) -> Result<(), String> {
+    // A layer of an earlier build would be no second build.
+    build(sources, &["--no-cache".to_owned(), format!("--timestamp={epoch}")])?;
+    use_it()?;
+    let mut save = podman("save")?;
+    succeeds(save.args(["--quiet", "--format", "oci-archive", "--output"]).arg(path).arg(NAME))
+}
+
+/// Builds the image from the sources in a folder, with more options of podman.
+fn build(sources: &Path, options: &[String]) -> Result<(), String> {
     let mut are_stood_in = false;
     for base in &BASES {
         are_stood_in |= obtain(base)?;
@@ -55,12 +74,15 @@ pub(crate) fn run() -> Result<(), String> {
     if are_stood_in {
         build.args(toolchain()?);
     }
-    succeeds(build.arg(".").current_dir(ROOT))?;
+    succeeds(build.args(options).arg(".").current_dir(sources))
+}
+
+/// Runs the image.
+fn use_it() -> Result<(), String> {
     for arguments in [&["--version"][..], &["check", "/etc/panoptes/panoptes.yaml"]] {
         println!("== panoptes {}", arguments.join(" "));
         succeeds(contained()?.arg(NAME).args(arguments))?;
     }
-    println!("{}", output(podman("images")?.arg(NAME))?.trim_end());
     Ok(())
 }
 

@@ -55,6 +55,7 @@ mod program;
 mod queue;
 mod races;
 mod recorded;
+mod release;
 mod results;
 mod scenarios;
 mod scripts;
@@ -119,6 +120,7 @@ enum Command {
     /// Draws docs/images again, from the tables of docs/performance and the stacks beside the flame
     /// graph; measures nothing
     Plots,
+    Release(release::Options),
     Profiles(profiles::Options),
     /// Records the images that plain `cargo test`, the benches and the fuzz targets use
     Record,
@@ -163,6 +165,7 @@ fn main() -> ExitCode {
         Command::Image => image::run(),
         Command::Arm64(options) => arm64::run(&options),
         Command::Plots => plots::run(),
+        Command::Release(options) => release::run(&options),
         Command::Profiles(options) => profiles::run(options),
         Command::Record => recorded::run(),
         Command::Bindings => bindings::run(),

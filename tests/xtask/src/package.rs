@@ -1,4 +1,5 @@
-//! `cargo xtask package`: the Debian package for this machine's architecture. `arm64` uses it, too.
+//! `cargo xtask package`: the Debian package for this machine's architecture. `arm64` and `release`
+//! use it, too.
 //!
 //! `engine/panoptes/Cargo.toml` lists its contents; its files are in `packaging/`. Manual pages and
 //! completions come from the program itself.
@@ -17,7 +18,7 @@ use crate::platform::Platform;
 /// The release of cargo-deb that is installed if there is none.
 const CARGO_DEB: &str = "^3.8";
 /// The completions, and the names that shells look for.
-const COMPLETIONS: [(&str, &str); 3] =
+pub(crate) const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "panoptes.bash"), ("zsh", "_panoptes"), ("fish", "panoptes.fish")];
 
 /// Builds the package, prints its path, and checks it by lintian where that is installed.
@@ -27,15 +28,15 @@ pub(crate) fn run() -> Result<(), String> {
 
 /// The same for a platform; returns the path of the package.
 pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
-    setup::ensure_for_package()?;
-    let mut build = platform.cargo("build");
-    build.current_dir(ROOT).args(["--release", "--package", "panoptes"]);
-    let program = cargo::program(build, "bin", "panoptes")?;
-    let folder = program.with_file_name("packaging");
-    generate(&|| platform.run(&program), &folder)?;
+    make_of(Path::new(ROOT), platform, "now")
+}
+
+/// The same from the sources in a folder. `date` is that of the changelog, as date(1) reads it.
+pub(crate) fn make_of(sources: &Path, platform: &Platform, date: &str) -> Result<PathBuf, String> {
+    prepare(sources, platform, date)?;
     install_cargo_deb()?;
     let mut deb = platform.cargo("deb");
-    deb.current_dir(ROOT).args(["--package", "panoptes", "--no-build", "--strip"]);
+    deb.current_dir(sources).args(["--package", "panoptes", "--no-build", "--strip"]);
     deb.args(platform.variant().iter().flat_map(|name| ["--variant", name]));
     let output = deb.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let output = output.and_then(|deb| bounded::wait_with_output_within(deb, bounded::LONG));
@@ -52,8 +53,25 @@ pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// Builds the program from the sources in a folder, and makes the other files of packages, in the
+/// folder [`beside`] it; returns the path of the program.
+pub(crate) fn prepare(sources: &Path, platform: &Platform, date: &str) -> Result<PathBuf, String> {
+    setup::ensure_for_package()?;
+    let mut build = platform.cargo("build");
+    build.current_dir(sources).args(["--release", "--package", "panoptes"]);
+    let program = cargo::program(build, "bin", "panoptes")?;
+    generate(&|| platform.run(&program), &beside(&program), date)?;
+    Ok(program)
+}
+
+/// The folder of what packages have beside a program: `man` with pages, [`COMPLETIONS`], a
+/// changelog.
+pub(crate) fn beside(program: &Path) -> PathBuf {
+    program.with_file_name("packaging")
+}
+
 /// Makes the files that the program itself prints, and the changelog in Debian's form.
-fn generate(program: &dyn Fn() -> Command, folder: &Path) -> Result<(), String> {
+fn generate(program: &dyn Fn() -> Command, folder: &Path, date: &str) -> Result<(), String> {
     let pages = folder.join("man");
     if pages.exists() {
         fs::remove_dir_all(&pages).map_err(|error| format!("{}: {error}", pages.display()))?;
@@ -64,7 +82,8 @@ fn generate(program: &dyn Fn() -> Command, folder: &Path) -> Result<(), String> 
         write(&folder.join(name), &printed(&mut program(), &["completions", shell])?)?;
     }
     let version = env!("CARGO_PKG_VERSION");
-    let date = printed(&mut Command::new("date"), &["--rfc-email"])?;
+    let date = format!("--date={date}");
+    let date = printed(&mut Command::new("date"), &["--rfc-email", "--utc", &date])?;
     let entry = format!(
         "panoptes ({version}-1) unstable; urgency=medium\n\n  \
          * See CHANGELOG.md of the sources.\n\n \

@@ -1,9 +1,10 @@
-//! What programs are built for: this machine, or arm64 machines.
+//! The targets of builds: this machine, arm64 machines, or any machine of an architecture.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
+use panoptes_needs::install;
 use panoptes_rig::{Architecture, arm64_programs, setup};
 
 use crate::cargo;
@@ -23,16 +24,20 @@ const ARM64: &str = "aarch64-unknown-linux-gnu";
 const ARM64_LINKER: &str = "aarch64-linux-gnu-gcc";
 /// The folder with the C library of that compiler's programs.
 const ARM64_LIBRARIES: &str = "/usr/aarch64-linux-gnu";
+/// rustc's names for programs that need no other file.
+pub(crate) const STATIC: [(Architecture, &str); 2] = [
+    (Architecture::Amd64, "x86_64-unknown-linux-musl"),
+    (Architecture::Arm64, "aarch64-unknown-linux-musl"),
+];
+/// That compiler knows only the headers of glibc. musl lacks the checked functions that they may
+/// call, and what libgcc has for atomic operations.
+const ARM64_STATIC_OPTIONS: &str = "-U_FORTIFY_SOURCE -mno-outline-atomics";
 
 impl Platform {
     /// arm64 machines. What it needs is installed first: rustc's target, a C compiler, an emulator.
     pub(crate) fn arm64() -> Result<Self, String> {
         setup::ensure_for(Architecture::Arm64)?;
-        // Changes nothing if it is already there.
-        let mut add = Command::new("rustup");
-        if !cargo::succeeds(add.args(["--quiet", "target", "add", ARM64]))? {
-            return Err(format!("rustup could not install {ARM64}; see above"));
-        }
+        add_target(ARM64)?;
         let emulator = arm64_programs()?.into_os_string();
         let environment = [
             ("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", ARM64_LINKER.into()),
@@ -44,12 +49,55 @@ impl Platform {
         Ok(Self { triple: Some(ARM64), environment, emulator })
     }
 
+    /// Programs of one of [`STATIC`]: they are linked with the musl that rustc brings, and need no
+    /// other file.
+    pub(crate) fn alone(architecture: Architecture, triple: &'static str) -> Result<Self, String> {
+        setup::ensure_for(architecture)?;
+        add_target(triple)?;
+        let (variables, emulator) = match architecture {
+            Architecture::Amd64 => {
+                install::ensure_named(&["musl-gcc"])?;
+                (vec![("CC_x86_64_unknown_linux_musl", "musl-gcc")], None)
+            }
+            Architecture::Arm64 => {
+                let variables = vec![
+                    ("CC_aarch64_unknown_linux_musl", ARM64_LINKER),
+                    ("AR_aarch64_unknown_linux_musl", "aarch64-linux-gnu-ar"),
+                    ("CFLAGS_aarch64_unknown_linux_musl", ARM64_STATIC_OPTIONS),
+                    ("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", ARM64_LINKER),
+                ];
+                (variables, Some(arm64_programs()?.into_os_string()))
+            }
+        };
+        let environment = variables.into_iter().map(|(name, value)| (name, OsString::from(value)));
+        Ok(Self { triple: Some(triple), environment: environment.collect(), emulator })
+    }
+
+    /// The same with more variables, for builds and for programs.
+    pub(crate) fn with(
+        mut self,
+        variables: impl IntoIterator<Item = (&'static str, OsString)>,
+    ) -> Self {
+        self.environment.extend(variables);
+        self
+    }
+
+    /// rustc's name for it, unless it is this machine.
+    pub(crate) const fn triple(&self) -> Option<&'static str> {
+        self.triple
+    }
+
+    /// Gives a command the variables of the platform.
+    pub(crate) fn equip(&self, command: &mut Command) {
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+    }
+
     /// A cargo command (`build`, `test` …) for it.
     pub(crate) fn cargo(&self, command: &str) -> Command {
         let mut cargo = cargo::command();
         cargo.arg(command);
         cargo.args(self.triple.iter().flat_map(|triple| ["--target", triple]));
-        cargo.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.equip(&mut cargo);
         cargo
     }
 
@@ -68,7 +116,14 @@ impl Platform {
                 command
             }
         };
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.equip(&mut command);
         command
     }
+}
+
+/// Installs rustc's libraries for a target. Changes nothing if they are already there.
+fn add_target(triple: &str) -> Result<(), String> {
+    let mut add = Command::new("rustup");
+    let succeeds = cargo::succeeds(add.args(["--quiet", "target", "add", triple]))?;
+    succeeds.then_some(()).ok_or_else(|| format!("rustup could not install {triple}; see above"))
 }

@@ -1,4 +1,4 @@
-//! Checks the scripts of scenarios, and of `install`, by shellcheck.
+//! Checks the scripts of scenarios, of `install` and of the RPM package, by shellcheck.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
 /// Whether shellcheck has nothing to say about any script.
 pub(crate) fn check() -> Result<bool, String> {
     let mut files = Vec::new();
-    for folder in ["", "lib", "twins", "../install"] {
+    for folder in ["", "lib", "twins", "../install", "../../packaging/rpm"] {
         files.extend(cache::list(&Path::new(FOLDER).join(folder))?);
     }
     files.retain(|path| cache::has_extension(path, "sh"));

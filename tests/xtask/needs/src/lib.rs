@@ -66,7 +66,7 @@ pub enum User {
     Bench,
     /// `cargo xtask delivery`.
     Delivery,
-    /// `cargo xtask package`, `image`, `bindings` and `profiles`.
+    /// `cargo xtask package`, `release`, `image`, `bindings` and `profiles`.
     Release,
 }
 
@@ -78,6 +78,9 @@ pub enum Without {
     /// This Debian package is unpacked into the cache: its scripts would start a daemon, or the
     /// machine's release has another version.
     Unpack(&'static str),
+    /// cargo compiles the crate of this name into the cache; the command that uses it has the
+    /// version.
+    Compile,
     /// It is made, in a namespace of the tests' own; without the permission for that, what needs it
     /// is skipped.
     Make,

@@ -6,7 +6,7 @@
 use crate::User::{
     Arm64, Bench, Build, Delivery, Disks, Fuzz, Guests, Release, Roots, Shells, Test,
 };
-use crate::Without::{Fail, Install, Make, Skip, Unpack};
+use crate::Without::{Compile, Fail, Install, Make, Skip, Unpack};
 use crate::{Kind, Need, User, Without};
 
 type Text = &'static str;
@@ -135,7 +135,7 @@ pub const NEEDS: &[Need] = &[
     program("dnsmasq", Test, Unpack("dnsmasq-base"), "real traffic: names and addresses"),
     program("dropbear", Test, Unpack("dropbear-bin"), "real traffic: a server of SSH"),
     program("dropbearkey", Test, Unpack("dropbear-bin"), "its key"),
-    program("ssh-keygen", Test, Unpack("openssh-client"), "the key of its client"),
+    program("ssh-keygen", Test, Unpack("openssh-client"), "the key of its client; signs releases"),
     program("scp", Test, Unpack("openssh-client"), "real traffic"),
     program("ssh", Test, Unpack("openssh-client"), "real traffic"),
     program("iperf3", Test, Unpack("iperf3"), "real traffic"),
@@ -216,7 +216,12 @@ pub const NEEDS: &[Need] = &[
     variable("PANOPTES_PROMETHEUS", Test, "Prometheus, by cargo xtask metrics"),
     // Other commands.
     program("make", Shells, Install("make"), "builds bashes, and modules of kernels"),
-    program("musl-gcc", Shells, Install("musl-tools"), "builds bashes"),
+    program(
+        "musl-gcc",
+        Shells,
+        Install("musl-tools"),
+        "builds bashes, and C code of static programs",
+    ),
     file("/usr/include/readline/readline.h", Shells, Install("libreadline-dev"), "builds bashes"),
     program("mmdebstrap", Roots, Install("mmdebstrap"), "makes roots of Debian"),
     program("mkfs.xfs", Disks, Install("xfsprogs"), "makes disks"),
@@ -257,6 +262,11 @@ pub const NEEDS: &[Need] = &[
     program("gzip", Release, Install("gzip"), "packs pages of the manual"),
     program("dpkg-shlibdeps", Release, Install("dpkg-dev"), "finds the package's libraries"),
     program("lintian", Release, Skip, "checks the package"),
+    program("mdbook", Release, Compile, "makes the documentation a book"),
+    program("cargo-generate-rpm", Release, Compile, "makes RPM packages"),
+    program("cargo-cyclonedx", Release, Compile, "lists what the program is built of"),
+    program("rpm", Release, Install("rpm"), "tries RPM packages"),
+    program("sha256sum", Release, Install("coreutils"), "sums of a release's files"),
     program("podman", Release, Fail, "builds the container image"),
     program("bindgen", Release, Fail, "declares DOCA's C interface"),
 ];

@@ -1,0 +1,126 @@
+//! `cargo xtask release`: everything that a release page has, in `target/release-page`.
+//!
+//! All of it is made of the present commit, exported into a folder of its own. Paths, times, owners
+//! and orders are the same in each build. So two builds are equal byte for byte; `--twice` builds
+//! in a second folder and compares. Sums, a signature and a trial of what was made follow.
+//!
+//! Start reading at [`step::Step`]; [`sources`] has what makes builds equal.
+
+mod archive;
+mod comparison;
+mod packages;
+mod pages;
+mod sbom;
+mod signature;
+mod sources;
+mod static_programs;
+mod step;
+mod tools;
+mod trial;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use panoptes_rig::cache;
+
+use self::sources::Sources;
+use self::step::Step;
+use crate::folders::ROOT;
+use crate::results::Count;
+use crate::stages::Stages;
+use crate::test::part;
+
+/// Makes everything that a release page has, of the present commit, in target/release-page
+///
+/// Static programs, packages, the container image, documents, an SBOM, sums and a signature. Takes
+/// an hour or more; the image and trials of packages take root. The last line is
+/// `N passed, N failed`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Do only this; may be repeated
+    #[arg(long = "only", value_name = "STEP")]
+    steps: Vec<Step>,
+    /// Build in a second folder, too, and compare all files byte for byte
+    #[arg(long)]
+    twice: bool,
+    /// The private key of ssh that signs the sums; it lies outside of the repository
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+/// The folder of the page, and that of the second build's, below the root of the repository.
+const PAGE: &str = "target/release-page";
+const SECOND_PAGE: &str = "target/release-build/second-page";
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let begin = Instant::now();
+    let key = options.key.as_deref().map(signature::private_key).transpose()?;
+    let is_chosen = |step: Step| options.steps.is_empty() || options.steps.contains(&step);
+    let builds = Step::ALL.into_iter().filter(|step| step.is_build() && is_chosen(*step));
+    let builds: Vec<Step> = builds.collect();
+    let page = Path::new(ROOT).join(PAGE);
+    if options.steps.is_empty() {
+        cache::remove(&page)?;
+    }
+    let first = Sources::export("first", &page)?;
+    let mut stages = Stages::default();
+    let mut count = make_all(&builds, &first, &mut stages);
+    if options.twice {
+        let page = Path::new(ROOT).join(SECOND_PAGE);
+        cache::remove(&page)?;
+        // A longer path: what has it in its bytes differs in length, too.
+        let second = Sources::export("second-of-two", &page)?;
+        count.add(make_all(&builds, &second, &mut stages));
+        let compare = || comparison::compare(&first.page, &second.page);
+        count.add(part(&mut stages, "comparison", || compare().map(|()| Count::of_one(true))));
+    }
+    if is_chosen(Step::Sums) {
+        let sign = || signature::sum_and_sign(&first.page, key.as_deref());
+        count.add(part(&mut stages, "sums", || sign().map(|()| Count::of_one(true))));
+    }
+    if is_chosen(Step::Trial) {
+        count.add(trial::run(&first, &mut stages));
+    }
+    println!("== stages\n{}", stages.table().trim_end());
+    println!("{:8.1} s  in all; the page is in {PAGE}", begin.elapsed().as_secs_f64());
+    println!("{} passed, {} failed", count.passed, count.failed);
+    // The sum stays the last line.
+    if count.failed == 0 { Ok(()) } else { Err(String::new()) }
+}
+
+/// Makes the files of these steps. One that fails does not end the others.
+fn make_all(steps: &[Step], sources: &Sources, stages: &mut Stages) -> Count {
+    let mut count = Count::default();
+    for step in steps {
+        let title = format!("{} of the build {}", step.name(), sources.name);
+        let work = || make(*step, sources).map(|()| Count::of_one(true));
+        count.add(part(stages, &title, work));
+    }
+    count
+}
+
+/// Makes the files of a step, and prints their sizes.
+fn make(step: Step, sources: &Sources) -> Result<(), String> {
+    let paths: Vec<PathBuf> = step.files().iter().map(|name| sources.page.join(name)).collect();
+    for path in &paths {
+        // What an earlier run made must not pass for a new file.
+        let _ = fs::remove_file(path);
+    }
+    match step {
+        Step::Static => static_programs::make(sources)?,
+        Step::Deb => packages::make_debs(sources)?,
+        Step::Rpm => packages::make_rpms(sources)?,
+        Step::Image => packages::make_image(sources)?,
+        Step::Manual => pages::make_manual(sources)?,
+        Step::Book => pages::make_book(sources)?,
+        Step::Sbom => sbom::make(sources)?,
+        Step::Sums | Step::Trial => {}
+    }
+    for path in &paths {
+        let facts = fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        println!("{} ({} bytes)", path.display(), facts.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Packages of distributions, and the container image.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use panoptes_rig::cache;
+
+use super::archive;
+use super::sources::Sources;
+use super::step::Step;
+use super::tools;
+use crate::arm64::newest_glibc;
+use crate::platform::Platform;
+use crate::{cargo, image, package};
+
+/// The C library that the RPM packages require (`engine/panoptes/Cargo.toml`).
+const GLIBC: (u32, u32) = (2, 34);
+
+/// Makes the Debian packages.
+pub(super) fn make_debs(sources: &Sources) -> Result<(), String> {
+    for platform in platforms(sources)? {
+        let package = package::make_of(&sources.folder, &platform, &sources.date())?;
+        let name = package.file_name().ok_or("the package has no name")?;
+        cache::copy(&package, &sources.page.join(name))?;
+    }
+    Ok(())
+}
+
+/// Makes the RPM packages.
+pub(super) fn make_rpms(sources: &Sources) -> Result<(), String> {
+    for platform in platforms(sources)? {
+        let program = package::prepare(&sources.folder, &platform, &sources.date())?;
+        needs_glibc(&program)?;
+        let mut rpm = Command::new(tools::GENERATE_RPM.obtain()?);
+        rpm.current_dir(&sources.folder).args(["--package", "engine/panoptes"]);
+        rpm.args(platform.triple().iter().flat_map(|triple| ["--target", triple]));
+        rpm.arg("--output").arg(&sources.page);
+        platform.equip(&mut rpm);
+        if !cargo::succeeds(&mut rpm)? {
+            return Err("cargo-generate-rpm failed; see above".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Makes the archive of the container image.
+pub(super) fn make_image(sources: &Sources) -> Result<(), String> {
+    let scratch = sources.scratch("image")?;
+    let name = Step::Image.files().concat();
+    let path = scratch.join(&name);
+    image::archive(&sources.folder, sources.epoch, &path)?;
+    let unpacked = sources.scratch("image-unpacked")?;
+    archive::normalise(&path, sources.epoch, &unpacked)?;
+    Ok(cache::copy(&path, &sources.page.join(name))?)
+}
+
+/// This machine, and arm64 machines. Programs use the C library of either.
+fn platforms(sources: &Sources) -> Result<[Platform; 2], String> {
+    Ok([Platform::default(), Platform::arm64()?].map(|platform| sources.platform(platform, &[])))
+}
+
+/// Whether a program needs no newer C library than the packages require. The names of versions
+/// stand in the program as text.
+fn needs_glibc(program: &Path) -> Result<(), String> {
+    let bytes = fs::read(program).map_err(|e| format!("{}: {e}", program.display()))?;
+    let newest = newest_glibc(&String::from_utf8_lossy(&bytes));
+    let (major, minor) = newest.ok_or("the program uses no symbol of glibc")?;
+    println!("the program needs glibc {major}.{minor}");
+    if (major, minor) <= GLIBC {
+        return Ok(());
+    }
+    Err(format!("the package requires glibc {}.{} only", GLIBC.0, GLIBC.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::folders::ROOT;
+
+    /// Files that only Debian packages have.
+    const OF_DEBIAN: [&str; 2] =
+        ["packaging/deb/copyright", "target/release/packaging/changelog.gz"];
+    /// Files that Debian packages get by other keys, and that of Debian's own copy.
+    const OF_RPM: [&str; 3] = [
+        "LICENSE",
+        "packaging/systemd/panoptes-flow.service",
+        "packaging/systemd/panoptes.service",
+    ];
+
+    fn manifest() -> String {
+        let path = Path::new(ROOT).join("engine/panoptes/Cargo.toml");
+        fs::read_to_string(path).expect("it exists")
+    }
+
+    /// The lines between a line of the manifest and the next `]` at the left.
+    fn list<'a>(manifest: &'a str, section: &str) -> Vec<&'a str> {
+        let (_, rest) = manifest.split_once(section).expect("the section exists");
+        let (_, rest) = rest.split_once("\nassets = [\n").expect("it has files");
+        rest.split_once("\n]\n").expect("the list ends").0.lines().collect()
+    }
+
+    /// The text in quotes of a line, by its place.
+    fn quoted(line: &str, number: usize) -> &str {
+        line.split('"').nth(2 * number + 1).unwrap_or_default()
+    }
+
+    #[test]
+    fn both_kinds_of_package_have_the_same_files() {
+        let manifest = manifest();
+        let deb = list(&manifest, "[package.metadata.deb]");
+        let rpm = list(&manifest, "[package.metadata.generate-rpm]");
+        // Debian's are relative to the package's folder, but for what is built.
+        let of_root = |source: &str| match source.strip_prefix("../../") {
+            Some(source) => source.to_owned(),
+            None if source.starts_with("target/") => source.to_owned(),
+            None => format!("engine/panoptes/{source}"),
+        };
+        let mut expected: BTreeSet<String> =
+            deb.iter().map(|line| of_root(quoted(line, 0))).collect();
+        for name in OF_DEBIAN {
+            assert!(expected.remove(name), "{name}: {expected:?}");
+        }
+        expected.extend(OF_RPM.map(str::to_owned));
+        let found: BTreeSet<String> = rpm.iter().map(|line| quoted(line, 0).to_owned()).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn configuration_is_replaced_by_neither_kind_of_package() {
+        let manifest = manifest();
+        let (_, rest) = manifest.split_once("\nconf-files = [\n").expect("it has some");
+        let files = rest.split_once("\n]\n").expect("the list ends").0.lines();
+        let deb: BTreeSet<&str> = files.map(|line| quoted(line, 0)).collect();
+        let rpm = list(&manifest, "[package.metadata.generate-rpm]");
+        let kept = rpm.iter().filter(|line| line.contains("config = \"noreplace\""));
+        assert_eq!(kept.map(|line| quoted(line, 1)).collect::<BTreeSet<_>>(), deb);
+    }
+
+    #[test]
+    fn the_rpm_package_requires_the_c_library_of_its_program() {
+        let (major, minor) = GLIBC;
+        let row = format!("\"libc.so.6(GLIBC_{major}.{minor})(64bit)\" = \"*\"\n");
+        assert!(manifest().contains(&row), "{row}");
+    }
+}

@@ -1,0 +1,136 @@
+//! SHA-256 sums of all files of the page, and their signature by a key of ssh.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use panoptes_rig::{cache, output};
+
+use super::step::{SIGNATURE, SUMS};
+use crate::cargo;
+use crate::folders::ROOT;
+
+/// The namespace of signatures: it is a part of what is signed, so that no signature serves for
+/// something else (ssh-keygen(1)).
+const NAMESPACE: &str = "file";
+
+/// The path of a private key, if it exists outside of the repository.
+pub(super) fn private_key(path: &Path) -> Result<PathBuf, String> {
+    let whole =
+        |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
+    let (key, root) = (whole(path)?, whole(Path::new(ROOT))?);
+    if key.starts_with(&root) {
+        return Err(format!("{}: a key must lie outside of the repository", key.display()));
+    }
+    Ok(key)
+}
+
+/// Writes the sums of all files of the page, and signs them where there is a key.
+pub(super) fn sum_and_sign(page: &Path, key: Option<&Path>) -> Result<(), String> {
+    for old in [SUMS, SIGNATURE] {
+        remove_file(&page.join(old))?;
+    }
+    let names = names(page)?;
+    if names.is_empty() {
+        return Err(format!("{} has no files", page.display()));
+    }
+    let sums = output(Command::new("sha256sum").current_dir(page).args(&names))?;
+    cache::write(&page.join(SUMS), sums.as_bytes())?;
+    println!("{SUMS}: {} files", names.len());
+    let Some(key) = key else {
+        println!("{SIGNATURE}: none, as --key names no private key");
+        return Ok(());
+    };
+    let mut sign = Command::new("ssh-keygen");
+    sign.current_dir(page).args(["-Y", "sign", "-n", NAMESPACE, "-f"]).arg(key).arg(SUMS);
+    // It may ask for the passphrase.
+    if !cargo::succeeds(&mut sign)? {
+        return Err("ssh-keygen could not sign; see above".to_owned());
+    }
+    check_signature(page)
+}
+
+/// Checks the sums, that each file has one, and the signature if there is one.
+pub(super) fn check(page: &Path) -> Result<(), String> {
+    let mut check = Command::new("sha256sum");
+    output(check.current_dir(page).args(["--check", "--strict", "--quiet", SUMS]))?;
+    let path = page.join(SUMS);
+    let sums = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let summed = summed(&sums);
+    let names = names(page)?;
+    if summed != names {
+        return Err(format!("{SUMS} has {summed:?}, and the page {names:?}"));
+    }
+    println!("{} files have the sums of {SUMS}", names.len());
+    if page.join(SIGNATURE).exists() { check_signature(page) } else { Ok(()) }
+}
+
+/// Whether the signature is one of the sums, by whatever key.
+fn check_signature(page: &Path) -> Result<(), String> {
+    let sums = File::open(page.join(SUMS)).map_err(|error| format!("{SUMS}: {error}"))?;
+    let mut verify = Command::new("ssh-keygen");
+    verify.current_dir(page).args(["-Y", "check-novalidate", "-n", NAMESPACE, "-s", SIGNATURE]);
+    let succeeds = cargo::succeeds(verify.stdin(sums))?;
+    succeeds.then_some(()).ok_or_else(|| format!("{SIGNATURE} is no signature of {SUMS}"))
+}
+
+/// The files of the page that have sums, in the order of their names.
+fn names(page: &Path) -> Result<Vec<String>, String> {
+    let paths = cache::list(page)?;
+    let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+    Ok(names.filter(|name| ![SUMS, SIGNATURE].contains(name)).map(str::to_owned).collect())
+}
+
+/// The names in a file of sums: behind the sum, a space, and a space or an asterisk.
+fn summed(sums: &str) -> Vec<String> {
+    let names = sums.lines().filter_map(|line| line.split_once(' ')?.1.get(1..));
+    names.map(str::to_owned).collect()
+}
+
+fn remove_file(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("{}: {e}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folders::Temporary;
+
+    #[test]
+    fn names_are_found_in_sums() {
+        let sums = "0123  a.deb\n4567 *panoptes-1-x86_64 b.rpm\n";
+        assert_eq!(summed(sums), ["a.deb", "panoptes-1-x86_64 b.rpm"]);
+        assert!(summed("").is_empty());
+    }
+
+    #[test]
+    fn a_key_in_the_repository_is_refused() {
+        let inside = private_key(&Path::new(ROOT).join("LICENSE")).unwrap_err();
+        assert!(inside.ends_with("outside of the repository"), "{inside}");
+        assert!(private_key(Path::new("/nowhere/key")).is_err());
+        let folder = Temporary::new("release-key").expect("there is room");
+        fs::write(folder.0.join("key"), "").expect("there is room");
+        assert!(private_key(&folder.0.join("key")).is_ok());
+    }
+
+    #[test]
+    fn each_file_of_a_page_must_have_its_sum() {
+        let folder = Temporary::new("release-sums").expect("there is room");
+        assert!(sum_and_sign(&folder.0, None).is_err());
+        for name in ["a.deb", "b.rpm"] {
+            fs::write(folder.0.join(name), name).expect("there is room");
+        }
+        sum_and_sign(&folder.0, None).expect("sha256sum sums them");
+        assert_eq!(check(&folder.0), Ok(()));
+        fs::write(folder.0.join("b.rpm"), "other").expect("there is room");
+        assert!(check(&folder.0).is_err());
+        fs::write(folder.0.join("b.rpm"), "b.rpm").expect("there is room");
+        fs::write(folder.0.join("c"), "").expect("there is room");
+        assert!(check(&folder.0).is_err());
+    }
+}

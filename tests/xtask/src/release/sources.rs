@@ -1,0 +1,159 @@
+//! The sources of a release in a folder of their own, and what makes all builds of them equal.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use panoptes_rig::{cache, output};
+
+use super::archive;
+use crate::folders::ROOT;
+use crate::platform::Platform;
+
+/// The folder of all builds, below the root of the repository.
+const BUILDS: &str = "target/release-build";
+/// The paths of the sources and of cargo's folder in what is built, wherever they are.
+pub(super) const SOURCES: &str = "/usr/src/panoptes";
+const CARGO: &str = "/usr/src/cargo";
+
+/// The present commit, exported. What is not committed is left out.
+pub(super) struct Sources {
+    /// The name of this build, for people.
+    pub(super) name: &'static str,
+    /// The folder of all that this build makes on the way.
+    build: PathBuf,
+    /// The exported files.
+    pub(super) folder: PathBuf,
+    /// The folder of the files that are made of them.
+    pub(super) page: PathBuf,
+    /// The time of the commit, in seconds since 1970.
+    pub(super) epoch: u64,
+    /// Options of rustc.
+    flags: Vec<String>,
+}
+
+impl Sources {
+    /// Exports the present commit into the folder `name` of all builds. What an earlier build of it
+    /// has compiled stays. `page` is an absolute path.
+    pub(super) fn export(name: &'static str, page: &Path) -> Result<Self, String> {
+        let commit = git(&["rev-parse", "HEAD"])?;
+        let epoch = git(&["log", "-1", "--format=%ct"])?;
+        let epoch = epoch.parse::<u64>().map_err(|_| format!("git gives no time, but {epoch}"))?;
+        let all = Path::new(ROOT).join(BUILDS);
+        cache::create(&all)?;
+        let all = all.canonicalize().map_err(|e| format!("{}: {e}", all.display()))?;
+        let build = all.join(name);
+        let mark = build.join("commit");
+        // cargo compares times, and the files of another commit may be older than its build.
+        if !std::fs::read_to_string(&mark).is_ok_and(|known| known == commit) {
+            cache::remove(&build)?;
+            cache::remove(page)?;
+        }
+        let folder = build.join("sources");
+        cache::remove(&folder)?;
+        cache::create(&folder)?;
+        cache::create(page)?;
+        let tar = build.join("sources.tar");
+        let mut export = Command::new("git");
+        export.current_dir(ROOT).args(["archive", "--format=tar", "--output"]).arg(&tar);
+        output(export.arg(&commit))?;
+        archive::unpack(&tar, &folder)?;
+        cache::write(&mark, commit.as_bytes())?;
+        println!("{name}: commit {commit:.12} in {}", folder.display());
+        let flags = flags(&folder, &build.join("target"))?;
+        Ok(Self { name, build, folder, page: page.to_owned(), epoch, flags })
+    }
+
+    /// A platform whose builds of these sources do not depend on where they are. `flags` are more
+    /// options of rustc.
+    pub(super) fn platform(&self, platform: Platform, flags: &[&str]) -> Platform {
+        let flags = self.flags.iter().map(String::as_str).chain(flags.iter().copied());
+        let flags: Vec<&str> = flags.collect();
+        platform.with([
+            // The Cargo Book, Environment variables: separated by this character.
+            ("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}").into()),
+            ("CARGO_INCREMENTAL", "0".into()),
+            ("CARGO_PROFILE_RELEASE_STRIP", "symbols".into()),
+            ("CARGO_TARGET_DIR", self.build.join("target").into_os_string()),
+            // https://reproducible-builds.org/specs/source-date-epoch/
+            ("SOURCE_DATE_EPOCH", self.epoch.to_string().into()),
+            ("LC_ALL", "C.UTF-8".into()),
+            ("TZ", "UTC".into()),
+        ])
+    }
+
+    /// The time of the commit, as date(1) reads it.
+    pub(super) fn date(&self) -> String {
+        format!("@{}", self.epoch)
+    }
+
+    /// An empty folder of this name, for what is made on the way.
+    pub(super) fn scratch(&self, name: &str) -> Result<PathBuf, String> {
+        let folder = self.build.join("scratch").join(name);
+        cache::remove(&folder)?;
+        cache::create(&folder)?;
+        Ok(folder)
+    }
+
+    /// Packs a folder of a scratch folder into a file of the page, which has the folder's name.
+    pub(super) fn pack(&self, scratch: &Path, name: &str) -> Result<(), String> {
+        let path = self.page.join(format!("{name}.tar.gz"));
+        archive::pack_compressed(scratch, &[name], self.epoch, &path)
+    }
+}
+
+fn git(arguments: &[&str]) -> Result<String, String> {
+    let printed = output(Command::new("git").current_dir(ROOT).args(arguments))?;
+    Ok(printed.trim().to_owned())
+}
+
+/// The options of rustc for sources and builds in these folders.
+fn flags(sources: &Path, target: &Path) -> Result<Vec<String>, String> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let system = output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let library = Path::new(system.trim()).join("lib/rustlib/src/rust");
+    let cargo = match std::env::var_os("CARGO_HOME") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(&std::env::var_os("HOME").ok_or("HOME is not set")?).join(".cargo"),
+    };
+    Ok(remapped(&[
+        (sources, SOURCES.to_owned()),
+        (target, format!("{SOURCES}/target")),
+        (cargo.as_path(), CARGO.to_owned()),
+        (library.as_path(), library_name(&version)?),
+    ]))
+}
+
+/// Options that have rustc write other paths than those of this machine.
+fn remapped(paths: &[(&Path, String)]) -> Vec<String> {
+    let option =
+        |(from, to): &(&Path, String)| format!("--remap-path-prefix={}={to}", from.display());
+    paths.iter().map(option).collect()
+}
+
+/// The path that rustc's own library has on machines without its sources: it has the commit, which
+/// `rustc -vV` prints.
+fn library_name(version: &str) -> Result<String, String> {
+    let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: "));
+    let commit = commit.ok_or_else(|| format!("rustc names no commit: {version}"))?;
+    Ok(format!("/rustc/{}", commit.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_this_machine_are_replaced() {
+        let options =
+            remapped(&[(Path::new("/a b"), "/x".to_owned()), (Path::new("/c"), "/y/z".to_owned())]);
+        assert_eq!(options, ["--remap-path-prefix=/a b=/x", "--remap-path-prefix=/c=/y/z"]);
+    }
+
+    #[test]
+    fn the_library_has_the_path_of_its_commit() {
+        let version =
+            "rustc 1.95.0 (abc 2026-01-01)\nbinary: rustc\ncommit-hash: abcdef\nhost: x\n";
+        assert_eq!(library_name(version), Ok("/rustc/abcdef".to_owned()));
+        assert!(library_name("rustc 1.95.0\n").is_err());
+    }
+}

@@ -1,0 +1,38 @@
+//! Programs of crates that make parts of a release, compiled once into the cache.
+
+use std::path::PathBuf;
+
+use panoptes_needs::Need;
+use panoptes_rig::cache;
+
+use crate::cargo;
+
+/// A crate whose program has the same name, at one version: another one could make other bytes.
+pub(super) struct Tool {
+    name: &'static str,
+    version: &'static str,
+}
+
+pub(super) const MDBOOK: Tool = Tool { name: "mdbook", version: "0.5.4" };
+pub(super) const GENERATE_RPM: Tool = Tool { name: "cargo-generate-rpm", version: "0.21.1" };
+pub(super) const CYCLONEDX: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.9" };
+
+impl Tool {
+    /// The path of the program. It is compiled unless the cache has it.
+    pub(super) fn obtain(&self) -> Result<PathBuf, String> {
+        let Self { name, version } = self;
+        let name = Need::named(name).name;
+        let folder = cache::folder("cargo")?.join(format!("{name}-{version}"));
+        let program = folder.join("bin").join(name);
+        if program.is_file() {
+            return Ok(program);
+        }
+        println!("{name} {version} is being compiled, once; this takes some minutes …");
+        let mut install = cargo::command();
+        install.args(["install", name, "--locked", "--version", &format!("={version}"), "--root"]);
+        if !cargo::succeeds(install.arg(&folder))? {
+            return Err(format!("{name} could not be compiled; see above"));
+        }
+        Ok(program)
+    }
+}
