@@ -4,7 +4,7 @@
 //! and orders are the same in each build. So two builds are equal byte for byte; `--twice` builds
 //! in a second folder and compares. Sums, a signature and a trial of what was made follow.
 //!
-//! Start reading at [`step::Step`]; [`sources`] has what makes builds equal.
+//! Start reading at [`step::ReleaseStep`]; [`sources`] has what makes builds equal.
 
 mod archive;
 mod comparison;
@@ -25,8 +25,8 @@ use std::time::Instant;
 use clap::Args;
 use panoptes_rig::cache;
 
-use self::sources::Sources;
-use self::step::Step;
+use self::sources::ReleaseSources;
+use self::step::ReleaseStep;
 use crate::folders::ROOT;
 use crate::results::Count;
 use crate::stages::Stages;
@@ -41,7 +41,7 @@ use crate::test::part;
 pub(crate) struct Options {
     /// Do only this; may be repeated
     #[arg(long = "only", value_name = "STEP")]
-    steps: Vec<Step>,
+    steps: Vec<ReleaseStep>,
     /// Build in a second folder, too, and compare all files byte for byte
     #[arg(long)]
     twice: bool,
@@ -57,30 +57,30 @@ const SECOND_PAGE: &str = "target/release-build/second-page";
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let begin = Instant::now();
     let key = options.key.as_deref().map(signature::private_key).transpose()?;
-    let is_chosen = |step: Step| options.steps.is_empty() || options.steps.contains(&step);
-    let builds = Step::ALL.into_iter().filter(|step| step.is_build() && is_chosen(*step));
-    let builds: Vec<Step> = builds.collect();
+    let is_chosen = |step: ReleaseStep| options.steps.is_empty() || options.steps.contains(&step);
+    let builds = ReleaseStep::ALL.into_iter().filter(|step| step.is_build() && is_chosen(*step));
+    let builds: Vec<ReleaseStep> = builds.collect();
     let page = Path::new(ROOT).join(PAGE);
     if options.steps.is_empty() {
         cache::remove(&page)?;
     }
-    let first = Sources::export("first", &page)?;
+    let first = ReleaseSources::export("first", &page)?;
     let mut stages = Stages::default();
     let mut count = make_all(&builds, &first, &mut stages);
     if options.twice {
         let page = Path::new(ROOT).join(SECOND_PAGE);
         cache::remove(&page)?;
         // A longer path: what has it in its bytes differs in length, too.
-        let second = Sources::export("second-of-two", &page)?;
+        let second = ReleaseSources::export("second-of-two", &page)?;
         count.add(make_all(&builds, &second, &mut stages));
         let compare = || comparison::compare(&first.page, &second.page);
         count.add(part(&mut stages, "comparison", || compare().map(|()| Count::of_one(true))));
     }
-    if is_chosen(Step::Sums) {
+    if is_chosen(ReleaseStep::Sums) {
         let sign = || signature::sum_and_sign(&first.page, key.as_deref());
         count.add(part(&mut stages, "sums", || sign().map(|()| Count::of_one(true))));
     }
-    if is_chosen(Step::Trial) {
+    if is_chosen(ReleaseStep::Trial) {
         count.add(trial::run(&first, &mut stages));
     }
     println!("== stages\n{}", stages.table().trim_end());
@@ -91,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 }
 
 /// Makes the files of these steps. One that fails does not end the others.
-fn make_all(steps: &[Step], sources: &Sources, stages: &mut Stages) -> Count {
+fn make_all(steps: &[ReleaseStep], sources: &ReleaseSources, stages: &mut Stages) -> Count {
     let mut count = Count::default();
     for step in steps {
         let title = format!("{} of the build {}", step.name(), sources.name);
@@ -102,21 +102,21 @@ fn make_all(steps: &[Step], sources: &Sources, stages: &mut Stages) -> Count {
 }
 
 /// Makes the files of a step, and prints their sizes.
-fn make(step: Step, sources: &Sources) -> Result<(), String> {
+fn make(step: ReleaseStep, sources: &ReleaseSources) -> Result<(), String> {
     let paths: Vec<PathBuf> = step.files().iter().map(|name| sources.page.join(name)).collect();
     for path in &paths {
         // What an earlier run made must not pass for a new file.
         let _ = fs::remove_file(path);
     }
     match step {
-        Step::Static => static_programs::make(sources)?,
-        Step::Deb => packages::make_debs(sources)?,
-        Step::Rpm => packages::make_rpms(sources)?,
-        Step::Image => packages::make_image(sources)?,
-        Step::Manual => pages::make_manual(sources)?,
-        Step::Book => pages::make_book(sources)?,
-        Step::Sbom => sbom::make(sources)?,
-        Step::Sums | Step::Trial => {}
+        ReleaseStep::Static => static_programs::make(sources)?,
+        ReleaseStep::Deb => packages::make_debs(sources)?,
+        ReleaseStep::Rpm => packages::make_rpms(sources)?,
+        ReleaseStep::Image => packages::make_image(sources)?,
+        ReleaseStep::Manual => pages::make_manual(sources)?,
+        ReleaseStep::Book => pages::make_book(sources)?,
+        ReleaseStep::Sbom => sbom::make(sources)?,
+        ReleaseStep::Sums | ReleaseStep::Trial => {}
     }
     for path in &paths {
         let facts = fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?;

@@ -7,8 +7,8 @@ use std::process::Command;
 use panoptes_rig::cache;
 
 use super::archive;
-use super::sources::Sources;
-use super::step::Step;
+use super::sources::ReleaseSources;
+use super::step::ReleaseStep;
 use super::tools;
 use crate::arm64::newest_glibc;
 use crate::platform::Platform;
@@ -18,7 +18,7 @@ use crate::{cargo, image, package};
 const GLIBC: (u32, u32) = (2, 34);
 
 /// Makes the Debian packages.
-pub(super) fn make_debs(sources: &Sources) -> Result<(), String> {
+pub(super) fn make_debs(sources: &ReleaseSources) -> Result<(), String> {
     for platform in platforms(sources)? {
         let package = package::make_of(&sources.folder, &platform, &sources.date())?;
         let name = package.file_name().ok_or("the package has no name")?;
@@ -28,7 +28,7 @@ pub(super) fn make_debs(sources: &Sources) -> Result<(), String> {
 }
 
 /// Makes the RPM packages.
-pub(super) fn make_rpms(sources: &Sources) -> Result<(), String> {
+pub(super) fn make_rpms(sources: &ReleaseSources) -> Result<(), String> {
     for platform in platforms(sources)? {
         let program = package::prepare(&sources.folder, &platform, &sources.date())?;
         needs_glibc(&program)?;
@@ -45,9 +45,9 @@ pub(super) fn make_rpms(sources: &Sources) -> Result<(), String> {
 }
 
 /// Makes the archive of the container image.
-pub(super) fn make_image(sources: &Sources) -> Result<(), String> {
+pub(super) fn make_image(sources: &ReleaseSources) -> Result<(), String> {
     let scratch = sources.scratch("image")?;
-    let name = Step::Image.files().concat();
+    let name = ReleaseStep::Image.files().concat();
     let path = scratch.join(&name);
     image::archive(&sources.folder, sources.epoch, &path)?;
     let unpacked = sources.scratch("image-unpacked")?;
@@ -56,7 +56,7 @@ pub(super) fn make_image(sources: &Sources) -> Result<(), String> {
 }
 
 /// This machine, and arm64 machines. Programs use the C library of either.
-fn platforms(sources: &Sources) -> Result<[Platform; 2], String> {
+fn platforms(sources: &ReleaseSources) -> Result<[Platform; 2], String> {
     Ok([Platform::default(), Platform::arm64()?].map(|platform| sources.platform(platform, &[])))
 }
 

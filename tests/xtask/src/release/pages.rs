@@ -4,14 +4,14 @@ use std::process::Command;
 
 use panoptes_rig::output;
 
-use super::sources::Sources;
+use super::sources::ReleaseSources;
 use super::static_programs::{copy_completions, copy_pages};
 use super::{step, tools};
 use crate::package;
 use crate::platform::Platform;
 
 /// Makes the archives of manual pages and of completions.
-pub(super) fn make_manual(sources: &Sources) -> Result<(), String> {
+pub(super) fn make_manual(sources: &ReleaseSources) -> Result<(), String> {
     let platform = sources.platform(Platform::default(), &[]);
     let program = package::prepare(&sources.folder, &platform, &sources.date())?;
     let beside = package::beside(&program);
@@ -24,7 +24,7 @@ pub(super) fn make_manual(sources: &Sources) -> Result<(), String> {
 }
 
 /// Makes the archive of the book.
-pub(super) fn make_book(sources: &Sources) -> Result<(), String> {
+pub(super) fn make_book(sources: &ReleaseSources) -> Result<(), String> {
     let scratch = sources.scratch("book")?;
     let name = step::folder("book");
     let folder = scratch.join(&name);

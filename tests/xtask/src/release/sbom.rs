@@ -8,9 +8,9 @@ use std::process::Command;
 use panoptes_rig::cache;
 use serde_json::Value;
 
-use super::sources::{SOURCES, Sources};
+use super::sources::{ReleaseSources, SOURCES};
 use super::static_programs::copy;
-use super::step::{Step, VERSION};
+use super::step::{ReleaseStep, VERSION};
 use super::tools;
 use crate::cargo;
 use crate::platform::Platform;
@@ -18,7 +18,7 @@ use crate::platform::Platform;
 /// The file that cargo-cyclonedx writes for the program.
 const WRITTEN: &str = "engine/panoptes/panoptes.cdx.json";
 
-pub(super) fn make(sources: &Sources) -> Result<(), String> {
+pub(super) fn make(sources: &ReleaseSources) -> Result<(), String> {
     // It writes a file beside each manifest. The sources stay as they are.
     let copied = sources.scratch("sbom")?.join("sources");
     copy(&sources.folder, &copied)?;
@@ -34,7 +34,7 @@ pub(super) fn make(sources: &Sources) -> Result<(), String> {
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let text = without_folder(&text, &copied)?;
     println!("the SBOM has {} components", count(&text)?);
-    let name = Step::Sbom.files().concat();
+    let name = ReleaseStep::Sbom.files().concat();
     Ok(cache::write(&sources.page.join(name), text.as_bytes())?)
 }
 

@@ -16,7 +16,7 @@ pub(super) const SOURCES: &str = "/usr/src/panoptes";
 const CARGO: &str = "/usr/src/cargo";
 
 /// The present commit, exported. What is not committed is left out.
-pub(super) struct Sources {
+pub(super) struct ReleaseSources {
     /// The name of this build, for people.
     pub(super) name: &'static str,
     /// The folder of all that this build makes on the way.
@@ -31,7 +31,7 @@ pub(super) struct Sources {
     flags: Vec<String>,
 }
 
-impl Sources {
+impl ReleaseSources {
     /// Exports the present commit into the folder `name` of all builds. What an earlier build of it
     /// has compiled stays. `page` is an absolute path.
     pub(super) fn export(name: &'static str, page: &Path) -> Result<Self, String> {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use panoptes_rig::{cache, output};
 
-use super::sources::Sources;
+use super::sources::ReleaseSources;
 use super::step;
 use crate::package::{self, COMPLETIONS};
 use crate::platform::{Platform, STATIC};
@@ -24,7 +24,7 @@ const FILES: [(&str, &str); 7] = [
 /// The default of rustc for musl, which may change.
 const STATIC_FLAGS: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
-pub(super) fn make(sources: &Sources) -> Result<(), String> {
+pub(super) fn make(sources: &ReleaseSources) -> Result<(), String> {
     for (architecture, triple) in STATIC {
         let platform = sources.platform(Platform::alone(architecture, triple)?, &STATIC_FLAGS);
         let program = package::prepare(&sources.folder, &platform, &sources.date())?;

@@ -12,7 +12,7 @@ pub(super) const SUMS: &str = "SHA256SUMS";
 pub(super) const SIGNATURE: &str = "SHA256SUMS.sig";
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum Step {
+pub(super) enum ReleaseStep {
     /// Static programs for amd64 and arm64, each with its configuration, pages and units
     Static,
     /// Debian packages for both
@@ -33,7 +33,7 @@ pub(super) enum Step {
     Trial,
 }
 
-impl Step {
+impl ReleaseStep {
     /// All of them, in their order.
     pub(super) const ALL: [Self; 9] = [
         Self::Static,
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_page_has_every_file_once() {
-        let all: Vec<String> = Step::ALL.into_iter().flat_map(Step::files).collect();
+        let all: Vec<String> = ReleaseStep::ALL.into_iter().flat_map(ReleaseStep::files).collect();
         let names: BTreeSet<&String> = all.iter().collect();
         assert_eq!(names.len(), all.len(), "{all:?}");
         for name in [
@@ -119,8 +119,8 @@ mod tests {
 
     #[test]
     fn steps_come_in_their_order() {
-        assert_eq!(Step::value_variants(), Step::ALL);
-        assert_eq!(Step::Sbom.name(), "sbom");
+        assert_eq!(ReleaseStep::value_variants(), ReleaseStep::ALL);
+        assert_eq!(ReleaseStep::Sbom.name(), "sbom");
         assert_eq!(SIGNATURE.strip_suffix(".sig"), Some(SUMS));
     }
 }

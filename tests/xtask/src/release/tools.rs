@@ -8,16 +8,17 @@ use panoptes_rig::cache;
 use crate::cargo;
 
 /// A crate whose program has the same name, at one version: another one could make other bytes.
-pub(super) struct Tool {
+pub(super) struct ReleaseTool {
     name: &'static str,
     version: &'static str,
 }
 
-pub(super) const MDBOOK: Tool = Tool { name: "mdbook", version: "0.5.4" };
-pub(super) const GENERATE_RPM: Tool = Tool { name: "cargo-generate-rpm", version: "0.21.1" };
-pub(super) const CYCLONEDX: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.9" };
+pub(super) const MDBOOK: ReleaseTool = ReleaseTool { name: "mdbook", version: "0.5.4" };
+pub(super) const GENERATE_RPM: ReleaseTool =
+    ReleaseTool { name: "cargo-generate-rpm", version: "0.21.1" };
+pub(super) const CYCLONEDX: ReleaseTool = ReleaseTool { name: "cargo-cyclonedx", version: "0.5.9" };
 
-impl Tool {
+impl ReleaseTool {
     /// The path of the program. It is compiled unless the cache has it.
     pub(super) fn obtain(&self) -> Result<PathBuf, String> {
         let Self { name, version } = self;

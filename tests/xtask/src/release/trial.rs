@@ -11,8 +11,8 @@ use std::process::Command;
 use panoptes_needs::install;
 use panoptes_rig::{Architecture, output, setup};
 
-use super::sources::Sources;
-use super::step::{self, SUMS, Step};
+use super::sources::ReleaseSources;
+use super::step::{self, ReleaseStep, SUMS};
 use super::{archive, signature};
 use crate::platform::{Platform, STATIC};
 use crate::results::Count;
@@ -27,7 +27,7 @@ const FOLDERS: [&str; 3] = ["var/log/panoptes", "var/lib/panoptes", "var/log/pan
 const SOURCE: &str = "192.0.2.1";
 
 /// Tries each file of the page that can be tried.
-pub(super) fn run(sources: &Sources, stages: &mut Stages) -> Count {
+pub(super) fn run(sources: &ReleaseSources, stages: &mut Stages) -> Count {
     let mut count = Count::default();
     let page = &sources.page;
     if page.join(SUMS).is_file() {
@@ -41,7 +41,7 @@ pub(super) fn run(sources: &Sources, stages: &mut Stages) -> Count {
             count.add(part(stages, &format!("trial of {triple}"), work));
         }
     }
-    for name in Step::Rpm.files() {
+    for name in ReleaseStep::Rpm.files() {
         let path = page.join(&name);
         if path.is_file() {
             count.add(part(stages, &format!("trial of {name}"), || try_rpm(sources, &path)));
@@ -56,7 +56,7 @@ pub(super) fn run(sources: &Sources, stages: &mut Stages) -> Count {
 
 /// Runs a static program in the folder of its archive alone, or in an emulator without libraries.
 fn try_static(
-    sources: &Sources,
+    sources: &ReleaseSources,
     architecture: Architecture,
     triple: &'static str,
     path: &Path,
@@ -108,7 +108,7 @@ fn inside(root: &Path) -> Command {
 
 /// Installs a package, checks what is there then, and removes it. That of this machine is installed
 /// in a root of Debian, where its scripts and its program run.
-fn try_rpm(sources: &Sources, path: &Path) -> Result<Count, String> {
+fn try_rpm(sources: &ReleaseSources, path: &Path) -> Result<Count, String> {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: only root can install it in a root of its own");
         return Ok(Count { skipped: 1, ..Count::default() });
