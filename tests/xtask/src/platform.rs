@@ -103,7 +103,7 @@ impl Platform {
 
     /// The variant of the Debian package for it (`engine/panoptes/Cargo.toml`).
     pub(crate) fn variant(&self) -> Option<&'static str> {
-        self.triple.map(|_| Architecture::Arm64.debian())
+        self.triple.filter(|triple| *triple == ARM64).map(|_| Architecture::Arm64.debian())
     }
 
     /// A command that runs one of its programs here.

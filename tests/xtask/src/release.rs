@@ -8,6 +8,7 @@
 
 mod archive;
 mod comparison;
+mod elf;
 mod packages;
 mod pages;
 mod sbom;

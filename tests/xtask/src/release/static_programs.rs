@@ -7,7 +7,7 @@ use std::process::Command;
 use panoptes_rig::{cache, output};
 
 use super::sources::ReleaseSources;
-use super::step;
+use super::{elf, step};
 use crate::package::{self, COMPLETIONS};
 use crate::platform::{Platform, STATIC};
 
@@ -28,6 +28,7 @@ pub(super) fn make(sources: &ReleaseSources) -> Result<(), String> {
     for (architecture, triple) in STATIC {
         let platform = sources.platform(Platform::alone(architecture, triple)?, &STATIC_FLAGS);
         let program = package::prepare(&sources.folder, &platform, &sources.date())?;
+        elf::check_static(&program, architecture)?;
         let scratch = sources.scratch(triple)?;
         let name = step::folder(triple);
         let folder = scratch.join(&name);
