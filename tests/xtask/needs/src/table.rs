@@ -266,7 +266,6 @@ pub const NEEDS: &[Need] = &[
     program("cargo-generate-rpm", Release, Compile, "makes RPM packages"),
     program("cargo-cyclonedx", Release, Compile, "lists what the program is built of"),
     program("rpm", Release, Install("rpm"), "tries RPM packages"),
-    program("sha256sum", Release, Install("coreutils"), "sums of a release's files"),
     program("podman", Release, Fail, "builds the container image"),
     program("bindgen", Release, Fail, "declares DOCA's C interface"),
 ];

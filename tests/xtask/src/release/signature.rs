@@ -1,10 +1,12 @@
 //! SHA-256 sums of all files of the page, and their signature by a key of ssh.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use panoptes_rig::{cache, output};
+use panoptes_rig::cache;
+use sha2::{Digest as _, Sha256};
 
 use super::step::{SIGNATURE, SUMS};
 use crate::cargo;
@@ -34,7 +36,7 @@ pub(super) fn sum_and_sign(page: &Path, key: Option<&Path>) -> Result<(), String
     if names.is_empty() {
         return Err(format!("{} has no files", page.display()));
     }
-    let sums = output(Command::new("sha256sum").current_dir(page).args(&names))?;
+    let sums = sums(page, &names)?;
     cache::write(&page.join(SUMS), sums.as_bytes())?;
     println!("{SUMS}: {} files", names.len());
     let Some(key) = key else {
@@ -52,14 +54,12 @@ pub(super) fn sum_and_sign(page: &Path, key: Option<&Path>) -> Result<(), String
 
 /// Checks the sums, that each file has one, and the signature if there is one.
 pub(super) fn check(page: &Path) -> Result<(), String> {
-    let mut check = Command::new("sha256sum");
-    output(check.current_dir(page).args(["--check", "--strict", "--quiet", SUMS]))?;
     let path = page.join(SUMS);
-    let sums = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let summed = summed(&sums);
+    let written = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let names = names(page)?;
-    if summed != names {
-        return Err(format!("{SUMS} has {summed:?}, and the page {names:?}"));
+    let found = sums(page, &names)?;
+    if written != found {
+        return Err(format!("{SUMS} has\n{written}and the page has\n{found}"));
     }
     println!("{} files have the sums of {SUMS}", names.len());
     if page.join(SIGNATURE).exists() { check_signature(page) } else { Ok(()) }
@@ -81,10 +81,19 @@ fn names(page: &Path) -> Result<Vec<String>, String> {
     Ok(names.filter(|name| ![SUMS, SIGNATURE].contains(name)).map(str::to_owned).collect())
 }
 
-/// The names in a file of sums: behind the sum, a space, and a space or an asterisk.
-fn summed(sums: &str) -> Vec<String> {
-    let names = sums.lines().filter_map(|line| line.split_once(' ')?.1.get(1..));
-    names.map(str::to_owned).collect()
+/// The sums of these files, one a line, as sha256sum(1) writes and checks them.
+fn sums(page: &Path, names: &[String]) -> Result<String, String> {
+    let mut text = String::new();
+    for name in names {
+        let path = page.join(name);
+        let bytes = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        for byte in digest {
+            let _ = write!(text, "{byte:02x}");
+        }
+        let _ = writeln!(text, "  {name}");
+    }
+    Ok(text)
 }
 
 fn remove_file(path: &Path) -> Result<(), String> {
@@ -102,10 +111,13 @@ mod tests {
     use crate::folders::Temporary;
 
     #[test]
-    fn names_are_found_in_sums() {
-        let sums = "0123  a.deb\n4567 *panoptes-1-x86_64 b.rpm\n";
-        assert_eq!(summed(sums), ["a.deb", "panoptes-1-x86_64 b.rpm"]);
-        assert!(summed("").is_empty());
+    fn sums_are_those_of_sha256sum() {
+        let folder = Temporary::new("release-sha256").expect("there is room");
+        fs::write(folder.0.join("a"), "abc").expect("there is room");
+        // FIPS 180-2, B.1.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  a\n";
+        assert_eq!(sums(&folder.0, &["a".to_owned()]), Ok(expected.to_owned()));
+        assert!(sums(&folder.0, &["b".to_owned()]).is_err());
     }
 
     #[test]
@@ -125,7 +137,7 @@ mod tests {
         for name in ["a.deb", "b.rpm"] {
             fs::write(folder.0.join(name), name).expect("there is room");
         }
-        sum_and_sign(&folder.0, None).expect("sha256sum sums them");
+        sum_and_sign(&folder.0, None).expect("there is room");
         assert_eq!(check(&folder.0), Ok(()));
         fs::write(folder.0.join("b.rpm"), "other").expect("there is room");
         assert!(check(&folder.0).is_err());
