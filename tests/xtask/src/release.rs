@@ -65,30 +65,47 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     if options.steps.is_empty() {
         cache::remove(&page)?;
     }
-    let first = ReleaseSources::export("first", &page)?;
     let mut stages = Stages::default();
-    let mut count = make_all(&builds, &first, &mut stages);
-    if options.twice {
-        let page = Path::new(ROOT).join(SECOND_PAGE);
-        cache::remove(&page)?;
-        // A longer path: what has it in its bytes differs in length, too.
-        let second = ReleaseSources::export("second-of-two", &page)?;
-        count.add(make_all(&builds, &second, &mut stages));
-        let compare = || comparison::compare(&first.page, &second.page);
-        count.add(part(&mut stages, "comparison", || compare().map(|()| Count::of_one(true))));
+    let mut count = Count::default();
+    // A page that exists can be signed and tried whatever was committed since.
+    if !builds.is_empty() {
+        count.add(build(&builds, options.twice, &page, &mut stages)?);
     }
     if is_chosen(ReleaseStep::Sums) {
-        let sign = || signature::sum_and_sign(&first.page, key.as_deref());
+        let sign = || signature::sum_and_sign(&page, key.as_deref());
         count.add(part(&mut stages, "sums", || sign().map(|()| Count::of_one(true))));
     }
     if is_chosen(ReleaseStep::Trial) {
-        count.add(trial::run(&first, &mut stages));
+        count.add(trial::run(&page, &mut stages));
     }
     println!("== stages\n{}", stages.table().trim_end());
     println!("{:8.1} s  in all; the page is in {PAGE}", begin.elapsed().as_secs_f64());
     println!("{} passed, {} failed", count.passed, count.failed);
     // The sum stays the last line.
     if count.failed == 0 { Ok(()) } else { Err(String::new()) }
+}
+
+/// Makes the files of these steps, and if `is_repeated` makes them again elsewhere and compares.
+fn build(
+    steps: &[ReleaseStep],
+    is_repeated: bool,
+    page: &Path,
+    stages: &mut Stages,
+) -> Result<Count, String> {
+    let first = ReleaseSources::export("first", page)?;
+    // Those of other files than the ones that follow.
+    signature::remove(page)?;
+    let mut count = make_all(steps, &first, stages);
+    if is_repeated {
+        let page = Path::new(ROOT).join(SECOND_PAGE);
+        cache::remove(&page)?;
+        // A longer path: what has it in its bytes differs in length, too.
+        let second = ReleaseSources::export("second-of-two", &page)?;
+        count.add(make_all(steps, &second, stages));
+        let compare = || comparison::compare(&first.page, &second.page);
+        count.add(part(stages, "comparison", || compare().map(|()| Count::of_one(true))));
+    }
+    Ok(count)
 }
 
 /// Makes the files of these steps. One that fails does not end the others.

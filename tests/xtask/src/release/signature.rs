@@ -29,9 +29,7 @@ pub(super) fn private_key(path: &Path) -> Result<PathBuf, String> {
 
 /// Writes the sums of all files of the page, and signs them where there is a key.
 pub(super) fn sum_and_sign(page: &Path, key: Option<&Path>) -> Result<(), String> {
-    for old in [SUMS, SIGNATURE] {
-        remove_file(&page.join(old))?;
-    }
+    remove(page)?;
     let names = names(page)?;
     if names.is_empty() {
         return Err(format!("{} has no files", page.display()));
@@ -50,6 +48,20 @@ pub(super) fn sum_and_sign(page: &Path, key: Option<&Path>) -> Result<(), String
         return Err("ssh-keygen could not sign; see above".to_owned());
     }
     check_signature(page)
+}
+
+/// Removes the sums and their signature.
+pub(super) fn remove(page: &Path) -> Result<(), String> {
+    for name in [SUMS, SIGNATURE] {
+        let path = page.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("{}: {e}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Checks the sums, that each file has one, and the signature if there is one.
@@ -94,15 +106,6 @@ fn sums(page: &Path, names: &[String]) -> Result<String, String> {
         let _ = writeln!(text, "  {name}");
     }
     Ok(text)
-}
-
-fn remove_file(path: &Path) -> Result<(), String> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("{}: {e}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -38,10 +38,7 @@ impl ReleaseSources {
         let commit = git(&["rev-parse", "HEAD"])?;
         let epoch = git(&["log", "-1", "--format=%ct"])?;
         let epoch = epoch.parse::<u64>().map_err(|_| format!("git gives no time, but {epoch}"))?;
-        let all = Path::new(ROOT).join(BUILDS);
-        cache::create(&all)?;
-        let all = all.canonicalize().map_err(|e| format!("{}: {e}", all.display()))?;
-        let build = all.join(name);
+        let build = build_folder(name)?;
         let mark = build.join("commit");
         // cargo compares times, and the files of another commit may be older than its build.
         if !std::fs::read_to_string(&mark).is_ok_and(|known| known == commit) {
@@ -88,10 +85,7 @@ impl ReleaseSources {
 
     /// An empty folder of this name, for what is made on the way.
     pub(super) fn scratch(&self, name: &str) -> Result<PathBuf, String> {
-        let folder = self.build.join("scratch").join(name);
-        cache::remove(&folder)?;
-        cache::create(&folder)?;
-        Ok(folder)
+        emptied(self.build.join("scratch").join(name))
     }
 
     /// Packs a folder of a scratch folder into a file of the page, which has the folder's name.
@@ -99,6 +93,25 @@ impl ReleaseSources {
         let path = self.page.join(format!("{name}.tar.gz"));
         archive::pack_compressed(scratch, &[name], self.epoch, &path)
     }
+}
+
+/// The absolute path of a folder of builds, which exists then.
+fn build_folder(name: &str) -> Result<PathBuf, String> {
+    let folder = Path::new(ROOT).join(BUILDS).join(name);
+    cache::create(&folder)?;
+    folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))
+}
+
+/// An empty folder for a trial.
+pub(super) fn trial_folder(name: &str) -> Result<PathBuf, String> {
+    emptied(build_folder("trial")?.join(name))
+}
+
+/// The folder, which exists then and has no files.
+fn emptied(folder: PathBuf) -> Result<PathBuf, String> {
+    cache::remove(&folder)?;
+    cache::create(&folder)?;
+    Ok(folder)
 }
 
 fn git(arguments: &[&str]) -> Result<String, String> {

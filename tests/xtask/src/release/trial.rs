@@ -11,7 +11,7 @@ use std::process::Command;
 use panoptes_needs::install;
 use panoptes_rig::{Architecture, output, setup};
 
-use super::sources::ReleaseSources;
+use super::sources::trial_folder;
 use super::step::{self, ReleaseStep, SUMS};
 use super::{archive, signature};
 use crate::platform::{Platform, STATIC};
@@ -27,9 +27,8 @@ const FOLDERS: [&str; 3] = ["var/log/panoptes", "var/lib/panoptes", "var/log/pan
 const SOURCE: &str = "192.0.2.1";
 
 /// Tries each file of the page that can be tried.
-pub(super) fn run(sources: &ReleaseSources, stages: &mut Stages) -> Count {
+pub(super) fn run(page: &Path, stages: &mut Stages) -> Count {
     let mut count = Count::default();
-    let page = &sources.page;
     if page.join(SUMS).is_file() {
         let check = || signature::check(page).map(|()| Count::of_one(true));
         count.add(part(stages, "trial of the sums", check));
@@ -37,14 +36,14 @@ pub(super) fn run(sources: &ReleaseSources, stages: &mut Stages) -> Count {
     for (architecture, triple) in STATIC {
         let path = page.join(step::compressed(triple));
         if path.is_file() {
-            let work = || try_static(sources, architecture, triple, &path);
+            let work = || try_static(architecture, triple, &path);
             count.add(part(stages, &format!("trial of {triple}"), work));
         }
     }
     for name in ReleaseStep::Rpm.files() {
         let path = page.join(&name);
         if path.is_file() {
-            count.add(part(stages, &format!("trial of {name}"), || try_rpm(sources, &path)));
+            count.add(part(stages, &format!("trial of {name}"), || try_rpm(&path)));
         }
     }
     if count == Count::default() {
@@ -56,12 +55,11 @@ pub(super) fn run(sources: &ReleaseSources, stages: &mut Stages) -> Count {
 
 /// Runs a static program in the folder of its archive alone, or in an emulator without libraries.
 fn try_static(
-    sources: &ReleaseSources,
     architecture: Architecture,
     triple: &'static str,
     path: &Path,
 ) -> Result<Count, String> {
-    let scratch = sources.scratch("trial")?;
+    let scratch = trial_folder("static")?;
     archive::unpack(path, &scratch)?;
     let root = archive::inner(&scratch, path);
     match architecture {
@@ -108,13 +106,13 @@ fn inside(root: &Path) -> Command {
 
 /// Installs a package, checks what is there then, and removes it. That of this machine is installed
 /// in a root of Debian, where its scripts and its program run.
-fn try_rpm(sources: &ReleaseSources, path: &Path) -> Result<Count, String> {
+fn try_rpm(path: &Path) -> Result<Count, String> {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: only root can install it in a root of its own");
         return Ok(Count { skipped: 1, ..Count::default() });
     }
     install::ensure_named(&["rpm"])?;
-    let root = sources.scratch("trial-rpm")?;
+    let root = trial_folder("rpm")?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_foreign = !name.contains(std::env::consts::ARCH);
     if is_foreign {
