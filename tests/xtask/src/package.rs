@@ -58,7 +58,7 @@ pub(crate) fn make_of(sources: &Path, platform: &Platform, date: &str) -> Result
 pub(crate) fn prepare(sources: &Path, platform: &Platform, date: &str) -> Result<PathBuf, String> {
     setup::ensure_for_package()?;
     let mut build = platform.cargo("build");
-    build.current_dir(sources).args(["--release", "--package", "panoptes"]);
+    build.current_dir(sources).args(["--release", "--locked", "--package", "panoptes"]);
     let program = cargo::program(build, "bin", "panoptes")?;
     generate(&|| platform.run(&program), &beside(&program), date)?;
     Ok(program)

@@ -32,6 +32,7 @@ pub(super) fn make_rpms(sources: &ReleaseSources) -> Result<(), String> {
     for platform in platforms(sources)? {
         let program = package::prepare(&sources.folder, &platform, &sources.date())?;
         needs_glibc(&program)?;
+        sources.check_paths(&program)?;
         let mut rpm = Command::new(tools::GENERATE_RPM.obtain()?);
         rpm.current_dir(&sources.folder).args(["--package", "engine/panoptes"]);
         rpm.args(platform.triple().iter().flat_map(|triple| ["--target", triple]));

@@ -1,5 +1,7 @@
 //! The sources of a release in a folder of their own, and what makes all builds of them equal.
 
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +16,8 @@ const BUILDS: &str = "target/release-build";
 /// The paths of the sources and of cargo's folder in what is built, wherever they are.
 pub(super) const SOURCES: &str = "/usr/src/panoptes";
 const CARGO: &str = "/usr/src/cargo";
+/// The path of crates, whatever registry or mirror has given them.
+const REGISTRY: &str = "/usr/src/cargo/registry";
 
 /// The present commit, exported. What is not committed is left out.
 pub(super) struct ReleaseSources {
@@ -27,8 +31,8 @@ pub(super) struct ReleaseSources {
     pub(super) page: PathBuf,
     /// The time of the commit, in seconds since 1970.
     pub(super) epoch: u64,
-    /// Options of rustc.
-    flags: Vec<String>,
+    /// Folders of this machine, and the paths that stand for them in what is built.
+    paths: Vec<(PathBuf, String)>,
 }
 
 impl ReleaseSources {
@@ -41,7 +45,7 @@ impl ReleaseSources {
         let build = build_folder(name)?;
         let mark = build.join("commit");
         // cargo compares times, and the files of another commit may be older than its build.
-        if !std::fs::read_to_string(&mark).is_ok_and(|known| known == commit) {
+        if !fs::read_to_string(&mark).is_ok_and(|known| known == commit) {
             cache::remove(&build)?;
             cache::remove(page)?;
         }
@@ -51,20 +55,25 @@ impl ReleaseSources {
         cache::create(page)?;
         let tar = build.join("sources.tar");
         let mut export = Command::new("git");
-        export.current_dir(ROOT).args(["archive", "--format=tar", "--output"]).arg(&tar);
+        // Its own default lets groups write files, which the image would keep.
+        export.current_dir(ROOT).args(["-c", "tar.umask=0022"]);
+        export.args(["archive", "--format=tar", "--output"]).arg(&tar);
         output(export.arg(&commit))?;
         archive::unpack(&tar, &folder)?;
         cache::write(&mark, commit.as_bytes())?;
         println!("{name}: commit {commit:.12} in {}", folder.display());
-        let flags = flags(&folder, &build.join("target"))?;
-        Ok(Self { name, build, folder, page: page.to_owned(), epoch, flags })
+        if !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty() {
+            println!("{name}: uncommitted changes are left out");
+        }
+        let paths = paths(&folder, &build.join("target"))?;
+        Ok(Self { name, build, folder, page: page.to_owned(), epoch, paths })
     }
 
     /// A platform whose builds of these sources do not depend on where they are. `flags` are more
     /// options of rustc.
     pub(super) fn platform(&self, platform: Platform, flags: &[&str]) -> Platform {
-        let flags = self.flags.iter().map(String::as_str).chain(flags.iter().copied());
-        let flags: Vec<&str> = flags.collect();
+        let flags = flags.iter().map(|flag| (*flag).to_owned());
+        let flags: Vec<String> = remapped(&self.paths).chain(flags).collect();
         platform.with([
             // The Cargo Book, Environment variables: separated by this character.
             ("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}").into()),
@@ -76,6 +85,16 @@ impl ReleaseSources {
             ("LC_ALL", "C.UTF-8".into()),
             ("TZ", "UTC".into()),
         ])
+    }
+
+    /// Checks that a program names no folder of this machine.
+    pub(super) fn check_paths(&self, program: &Path) -> Result<(), String> {
+        let bytes = fs::read(program).map_err(|e| format!("{}: {e}", program.display()))?;
+        let mut folders = self.paths.iter().map(|(folder, _)| folder);
+        match folders.find(|folder| contains(&bytes, folder.as_os_str().as_bytes())) {
+            None => Ok(()),
+            Some(folder) => Err(format!("{} names {}", program.display(), folder.display())),
+        }
     }
 
     /// The time of the commit, as date(1) reads it.
@@ -119,28 +138,39 @@ fn git(arguments: &[&str]) -> Result<String, String> {
     Ok(printed.trim().to_owned())
 }
 
-/// The options of rustc for sources and builds in these folders.
-fn flags(sources: &Path, target: &Path) -> Result<Vec<String>, String> {
+/// The folders for sources and builds in these folders, and the paths that stand for them. Of
+/// several that a path begins with, rustc takes the last.
+fn paths(sources: &Path, target: &Path) -> Result<Vec<(PathBuf, String)>, String> {
     let version = output(Command::new("rustc").arg("-vV"))?;
     let system = output(Command::new("rustc").args(["--print", "sysroot"]))?;
     let library = Path::new(system.trim()).join("lib/rustlib/src/rust");
-    let cargo = match std::env::var_os("CARGO_HOME") {
+    let cargo = match std::env::var_os("CARGO_HOME").filter(|path| !path.is_empty()) {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(&std::env::var_os("HOME").ok_or("HOME is not set")?).join(".cargo"),
     };
-    Ok(remapped(&[
-        (sources, SOURCES.to_owned()),
-        (target, format!("{SOURCES}/target")),
-        (cargo.as_path(), CARGO.to_owned()),
-        (library.as_path(), library_name(&version)?),
-    ]))
+    let mut paths = vec![
+        (sources.to_owned(), SOURCES.to_owned()),
+        (target.to_owned(), format!("{SOURCES}/target")),
+        (cargo.clone(), CARGO.to_owned()),
+        (library, library_name(&version)?),
+    ];
+    // Each registry, and each mirror, has a folder with its name.
+    let registries = cargo.join("registry/src");
+    if registries.is_dir() {
+        let folders = cache::list(&registries)?.into_iter();
+        paths.extend(folders.map(|folder| (folder, REGISTRY.to_owned())));
+    }
+    Ok(paths)
 }
 
 /// Options that have rustc write other paths than those of this machine.
-fn remapped(paths: &[(&Path, String)]) -> Vec<String> {
-    let option =
-        |(from, to): &(&Path, String)| format!("--remap-path-prefix={}={to}", from.display());
-    paths.iter().map(option).collect()
+fn remapped(paths: &[(PathBuf, String)]) -> impl Iterator<Item = String> {
+    paths.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+}
+
+/// Whether bytes have these bytes in them, which are not empty.
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// The path that rustc's own library has on machines without its sources: it has the commit, which
@@ -157,9 +187,17 @@ mod tests {
 
     #[test]
     fn paths_of_this_machine_are_replaced() {
-        let options =
-            remapped(&[(Path::new("/a b"), "/x".to_owned()), (Path::new("/c"), "/y/z".to_owned())]);
+        let paths = [("/a b", "/x"), ("/c", "/y/z")];
+        let paths = paths.map(|(from, to)| (PathBuf::from(from), to.to_owned()));
+        let options: Vec<String> = remapped(&paths).collect();
         assert_eq!(options, ["--remap-path-prefix=/a b=/x", "--remap-path-prefix=/c=/y/z"]);
+    }
+
+    #[test]
+    fn a_path_in_a_program_is_found() {
+        assert!(contains(b"\0/t/a/b.rs\0", b"/t/a"));
+        assert!(!contains(b"\0/t/b\0", b"/t/a"));
+        assert!(!contains(b"/t", b"/t/a"));
     }
 
     #[test]

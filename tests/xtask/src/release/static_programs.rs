@@ -29,6 +29,7 @@ pub(super) fn make(sources: &ReleaseSources) -> Result<(), String> {
         let platform = sources.platform(Platform::alone(architecture, triple)?, &STATIC_FLAGS);
         let program = package::prepare(&sources.folder, &platform, &sources.date())?;
         elf::check_static(&program, architecture)?;
+        sources.check_paths(&program)?;
         let scratch = sources.scratch(triple)?;
         let name = step::folder(triple);
         let folder = scratch.join(&name);
