@@ -4,12 +4,12 @@
 //! `cargo xtask install` does it for the Debian package, and the image is run when it is built.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use panoptes_needs::install;
-use panoptes_rig::{Architecture, output, setup};
+use panoptes_rig::{Architecture, output, packages, setup};
 
 use super::sources::trial_folder;
 use super::step::{self, ReleaseStep, SUMS};
@@ -23,6 +23,8 @@ use crate::test::part;
 const SUITE: &str = "bookworm";
 /// Folders that the scripts of the package make.
 const FOLDERS: [&str; 3] = ["var/log/panoptes", "var/lib/panoptes", "var/log/panoptes-flow"];
+/// The configuration, which only root and the group of the service may read.
+const CONFIGURATION: &str = "etc/panoptes/panoptes.yaml";
 /// The address that has sent the packet in [`capture`].
 const SOURCE: &str = "192.0.2.1";
 
@@ -104,7 +106,7 @@ fn inside(root: &Path) -> Command {
     command
 }
 
-/// Installs a package, checks what is there then, and removes it. That of this machine is installed
+/// Installs a package, checks what it has made, and removes it. That of this machine is installed
 /// in a root of Debian, where its scripts and its program run.
 fn try_rpm(path: &Path) -> Result<Count, String> {
     if !nix::unistd::geteuid().is_root() {
@@ -114,56 +116,77 @@ fn try_rpm(path: &Path) -> Result<Count, String> {
     install::ensure_named(&["rpm"])?;
     let root = trial_folder("rpm")?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let is_foreign = !name.contains(std::env::consts::ARCH);
-    if is_foreign {
-        output(
-            rpm(&root).args(["--install", "--nodeps", "--noscripts", "--ignorearch"]).arg(path),
-        )?;
+    let scripts: &[&str] = if name.contains(std::env::consts::ARCH) {
+        make_debian(&root)?;
+        output(with_proc(&root).args(["--install", "--nodeps"]).arg(path))?;
+        use_installed(&root)?;
+        &[]
     } else {
-        setup::ensure_for_roots()?;
-        let mut make = Command::new("mmdebstrap");
-        make.args(["--quiet", "--mode=root", "--variant=minbase", "--include=systemd", SUITE]);
-        output(make.arg(&root))?;
-        output(rpm(&root).args(["--install", "--nodeps"]).arg(path))?;
-        let run =
-            |arguments: &[&str]| output(inside(&root).arg("/usr/bin/panoptes").args(arguments));
-        print!("{}", run(&["--version"])?);
-        print!("{}", run(&["check", "/etc/panoptes/panoptes.yaml"])?);
-        for folder in FOLDERS {
-            is_of_a_user(&root.join(folder))?;
-        }
-    }
+        let install = ["--install", "--nodeps", "--noscripts", "--ignorearch"];
+        output(rpm(Command::new("rpm"), &root).args(install).arg(path))?;
+        &["--noscripts"]
+    };
     // Scripts change the mode and the group of the configuration, as with the Debian package.
     let verify = ["--verify", "--nodeps", "--nomode", "--nogroup", "panoptes"];
-    print!("{}", output(rpm(&root).args(verify))?);
+    print!("{}", output(rpm(Command::new("rpm"), &root).args(verify))?);
     let program = root.join("usr/bin/panoptes");
     if !program.is_file() {
         return Err(format!("there is no {}", program.display()));
     }
-    let scripts: &[&str] = if is_foreign { &["--noscripts"] } else { &[] };
-    output(rpm(&root).args(["--erase", "--nodeps"]).args(scripts).arg("panoptes"))?;
+    let mut erase =
+        if scripts.is_empty() { with_proc(&root) } else { rpm(Command::new("rpm"), &root) };
+    output(erase.args(["--erase", "--nodeps"]).args(scripts).arg("panoptes"))?;
     if program.exists() {
-        return Err(format!("{} is there after the removal", program.display()));
+        return Err(format!("{} exists after the removal", program.display()));
     }
     Ok(Count::of_one(true))
 }
 
-/// A command of rpm for the packages in a root.
-fn rpm(root: &Path) -> Command {
-    let mut command = Command::new("rpm");
+/// Makes a root of Debian with the programs of systemd that the scripts call.
+fn make_debian(root: &Path) -> Result<(), String> {
+    setup::ensure_for_roots()?;
+    let mut make = Command::new("mmdebstrap");
+    make.args(["--quiet", "--mode=root", "--format=directory", "--variant=minbase"]);
+    make.args(["--include=systemd", SUITE]).arg(root).arg(packages::line_of(SUITE)?);
+    output(&mut make)?;
+    Ok(())
+}
+
+/// Runs the installed program, and checks what the scripts have made.
+fn use_installed(root: &Path) -> Result<(), String> {
+    let run = |arguments: &[&str]| output(inside(root).arg("/usr/bin/panoptes").args(arguments));
+    print!("{}", run(&["--version"])?);
+    print!("{}", run(&["check", &format!("/{CONFIGURATION}")])?);
+    for folder in FOLDERS {
+        check_access(&root.join(folder), false, 0o750)?;
+    }
+    check_access(&root.join(CONFIGURATION), true, 0o640)
+}
+
+/// A command of rpm for the packages in a root. `command` is rpm, or what starts it.
+fn rpm(mut command: Command, root: &Path) -> Command {
     // Debian's rpm would search the database elsewhere.
     command.arg("--root").arg(root).args(["--dbpath", "/var/lib/rpm"]);
     command
 }
 
-/// Checks that a folder belongs to a user other than root, and that others cannot enter it.
-fn is_of_a_user(folder: &Path) -> Result<(), String> {
-    let facts = fs::metadata(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let mode = facts.permissions().mode() & 0o7777;
-    if facts.uid() != 0 && mode == 0o750 {
+/// The same with /proc in the root, by which systemd's programs change modes.
+fn with_proc(root: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork"]);
+    command.arg(format!("--mount-proc={}", root.join("proc").display())).arg("rpm");
+    rpm(command, root)
+}
+
+/// Checks that a file or folder has this mode, that its user is root or another one, and that its
+/// group is another one than root's.
+fn check_access(path: &Path, is_roots: bool, mode: u32) -> Result<(), String> {
+    let facts = fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let (user, group, found) = (facts.uid(), facts.gid(), facts.mode() & 0o7777);
+    if (user == 0) == is_roots && group != 0 && found == mode {
         return Ok(());
     }
-    Err(format!("{}: user {}, mode {mode:o}", folder.display(), facts.uid()))
+    Err(format!("{}: user {user}, group {group}, mode {found:o}", path.display()))
 }
 
 /// A capture (pcap) with one packet: UDP from 192.0.2.1 port 4000 to 192.0.2.2 port 4001.
@@ -196,9 +219,8 @@ mod tests {
         let packet = &capture[24 + 16..];
         assert_eq!(packet.len(), 46);
         // The sum of a header with its checksum has only ones (RFC 1071).
-        let words =
-            packet[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-        let sum: u32 = words.sum();
+        let (words, _) = packet[14..34].as_chunks::<2>();
+        let sum: u32 = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
         assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
         let address: Vec<String> = packet[26..30].iter().map(u8::to_string).collect();
         assert_eq!(address.join("."), SOURCE);
