@@ -71,7 +71,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     if !builds.is_empty() {
         count.add(build(&builds, options.twice, &page, &mut stages)?);
     }
-    if is_chosen(ReleaseStep::Sums) {
+    if count.failed > 0 {
+        println!("== neither sums nor a signature: a part of the page failed");
+    } else if is_chosen(ReleaseStep::Sums) {
         let sign = || signature::sum_and_sign(&page, key.as_deref());
         count.add(part(&mut stages, "sums", || sign().map(|()| Count::of_one(true))));
     }
