@@ -1,4 +1,4 @@
-//! A mount namespace whose `/etc` and `/dev` have only what the table of needs has.
+//! A mount namespace whose `/etc` and `/dev` have only what the table of needs has for tests.
 //!
 //! Places for mounts are in a folder; each program that starts makes the mounts in a namespace of
 //! its own, so nothing is left behind, and the machine's own files stay as they are.
@@ -12,7 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use panoptes_needs::Kind;
-use panoptes_needs::table::NEEDS;
+use panoptes_needs::table::seen_by_tests;
 use panoptes_rig::cache;
 
 /// The folders below that of the machine: `/etc`, `/dev`, and the root where that is no mount.
@@ -50,7 +50,7 @@ pub(crate) fn prepare(folder: &Path) -> Result<(), String> {
 
 /// The rows of files or devices below a folder: their paths, and the rest of these.
 fn rows(kind: Kind, folder: &'static str) -> impl Iterator<Item = (&'static Path, &'static str)> {
-    let rows = NEEDS.iter().filter(move |need| need.kind == kind);
+    let rows = seen_by_tests().filter(move |need| need.kind == kind);
     rows.filter_map(move |need| Some((Path::new(need.name), need.name.strip_prefix(folder)?)))
 }
 

@@ -1,4 +1,4 @@
-//! The machine that tests see: what the table of needs has, and no more.
+//! The machine that tests see: what the table of needs has for them, and no more.
 //!
 //! Its search path is a folder of links to the programs of the table. Where this process may make a
 //! mount namespace, `/etc` has only the table's files, with those of a minimal machine in place of
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use panoptes_needs::table::NEEDS;
+use panoptes_needs::table::seen_by_tests;
 use panoptes_needs::{Kind, Without, check};
 use panoptes_rig::{boxes, cache};
 
@@ -89,14 +89,14 @@ impl Machine {
     }
 }
 
-/// Makes a link to each program of the table that this machine, or the cache, has.
+/// Makes a link to each program that tests see and that this machine, or the cache, has.
 fn link_programs(folder: &Path) -> Result<(), String> {
     cache::create(folder)?;
     let mut unpacked = Vec::new();
     for programs in boxes::ON_PATH {
         unpacked.extend(programs.in_cache()?);
     }
-    for need in NEEDS.iter().filter(|need| need.kind == Kind::Program) {
+    for need in seen_by_tests().filter(|need| need.kind == Kind::Program) {
         let in_cache = || unpacked.iter().map(|bin| bin.join(need.name)).find(|path| path.exists());
         let path = match need.without {
             Without::Unpack(_) => in_cache().or_else(|| check::program(need.name)),

@@ -2,8 +2,9 @@
 //! something is missing: it is installed, unpacked into the cache, made in a namespace, or what
 //! needs it is skipped.
 //!
-//! Nothing else may be used: `cargo xtask test` hides from its tests what the table lacks. This
-//! crate depends on no other one, so that it builds in a second; its program starts xtask.
+//! Nothing else may be used: `cargo xtask test` hides from its tests what the table lacks, and what
+//! only a release page needs. This crate depends on no other one, so that it builds in a second;
+//! its program starts xtask.
 //!
 //! Start reading at [`table::NEEDS`].
 #![forbid(unsafe_code)]
@@ -66,8 +67,18 @@ pub enum User {
     Bench,
     /// `cargo xtask delivery`.
     Delivery,
-    /// `cargo xtask package`, `release`, `image`, `bindings` and `profiles`.
+    /// `cargo xtask package`, `image`, `bindings` and `profiles`.
     Release,
+    /// `cargo xtask release` alone, which makes a release page.
+    ReleasePage,
+}
+
+impl User {
+    /// Whether tests see what it needs. What they do not see cannot change what they do on a new
+    /// machine.
+    pub const fn is_seen_by_tests(self) -> bool {
+        !matches!(self, Self::ReleasePage)
+    }
 }
 
 /// What happens without a need.

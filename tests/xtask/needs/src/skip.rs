@@ -11,14 +11,27 @@ use crate::{Kind, Need, check};
 /// How such a line begins.
 pub const MARK: &str = "skipped: ";
 
+/// The row of what a test needs.
+///
+/// # Panics
+///
+/// The table has no such row, or tests do not see what it has.
+#[track_caller]
+fn row(name: &str) -> &'static Need {
+    let need = Need::named(name);
+    assert!(need.user.is_seen_by_tests(), "{name} is hidden from tests: {:?}", need.user);
+    need
+}
+
 /// Whether this machine has something; if not, prints that this test is skipped.
 ///
 /// # Panics
 ///
-/// The table has no such row, or the row is of a feature, which the test itself has to try.
+/// The table has no such row for tests, or the row is of a feature, which the test itself has to
+/// try.
 #[track_caller]
 pub fn has(name: &str) -> bool {
-    let need = Need::named(name);
+    let need = row(name);
     assert_ne!(need.kind, Kind::Feature, "{name}: try it, and call `skip::test`");
     let is_met = match need.kind {
         // A test calls it by its name.
@@ -76,7 +89,7 @@ pub fn test_for(name: &str, reason: impl Display) {
 /// The same for a test of another name than that of its thread.
 #[track_caller]
 pub fn print(test: &str, name: &str, reason: impl Display) {
-    let need = Need::named(name);
+    let need = row(name);
     let reason = reason.to_string();
     let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
     let line = format!("{MARK}{test} needs {name} ({}){reason}\n", need.purpose);

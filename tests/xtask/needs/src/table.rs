@@ -1,10 +1,10 @@
 //! The table. Everything that is used has a row, and each row is one thing.
 //!
-//! Programs that every Debian has are here, too: `cargo xtask test` shows its tests only what the
-//! table has.
+//! Programs that every Debian has are here, too: `cargo xtask test` shows its tests only what
+//! [`seen_by_tests`] has.
 
 use crate::User::{
-    Arm64, Bench, Build, Delivery, Disks, Fuzz, Guests, Release, Roots, Shells, Test,
+    Arm64, Bench, Build, Delivery, Disks, Fuzz, Guests, Release, ReleasePage, Roots, Shells, Test,
 };
 use crate::Without::{Compile, Fail, Install, Make, Skip, Unpack};
 use crate::{Kind, Need, User, Without};
@@ -39,10 +39,15 @@ const fn variable(name: Text, user: User, purpose: Text) -> Need {
     Need { name, kind: Kind::Variable, user, without: Skip, purpose }
 }
 
-/// A short text that changes with the table: of what it has, not of the words that explain it.
+/// The rows that `cargo xtask test` shows its tests. It hides all others.
+pub fn seen_by_tests() -> impl Iterator<Item = &'static Need> {
+    NEEDS.iter().filter(|need| need.user.is_seen_by_tests())
+}
+
+/// A short text that changes with the rows that tests see: with what they have, not with the words
+/// that explain them.
 pub fn digest() -> String {
-    let mut rows: Vec<_> = NEEDS
-        .iter()
+    let mut rows: Vec<_> = seen_by_tests()
         .map(|need| format!("{} {:?} {:?} {:?}", need.name, need.kind, need.user, need.without))
         .collect();
     rows.sort_unstable();
@@ -262,10 +267,10 @@ pub const NEEDS: &[Need] = &[
     program("gzip", Release, Install("gzip"), "packs pages of the manual"),
     program("dpkg-shlibdeps", Release, Install("dpkg-dev"), "finds the package's libraries"),
     program("lintian", Release, Skip, "checks the package"),
-    program("mdbook", Release, Compile, "makes the documentation a book"),
-    program("cargo-generate-rpm", Release, Compile, "makes RPM packages"),
-    program("cargo-cyclonedx", Release, Compile, "lists what the program is built of"),
-    program("rpm", Release, Install("rpm"), "tries RPM packages"),
+    program("mdbook", ReleasePage, Compile, "makes the documentation a book"),
+    program("cargo-generate-rpm", ReleasePage, Compile, "makes RPM packages"),
+    program("cargo-cyclonedx", ReleasePage, Compile, "lists what the program is built of"),
+    program("rpm", ReleasePage, Install("rpm"), "tries RPM packages"),
     program("podman", Release, Fail, "builds the container image"),
     program("bindgen", Release, Fail, "declares DOCA's C interface"),
 ];

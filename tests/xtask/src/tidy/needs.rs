@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use panoptes_needs::table::{NEEDS, digest};
+use panoptes_needs::table::{NEEDS, digest, seen_by_tests};
 use panoptes_needs::{Kind, Need, Without};
 
+use super::code::code_of;
 use super::{files, sources};
 
 /// Files that name rows and use nothing.
 const TABLE: &str = "tests/xtask/needs/src/table.rs";
 /// Calls whose first argument is a program.
-const CALLS: [&str; 3] = ["Command::new(\"", "tied(\"", "on_path(\""];
+const CALLS: [&str; 4] = ["Command::new(\"", "tied(\"", "on_path(\"", "check::program(\""];
 /// Calls whose arguments name rows.
 const NAMED: [&str; 6] = [
     "skip::has(\"",
@@ -123,8 +124,39 @@ const BY_OTHERS: [(&str, &str); 7] = [
     ("c++", "the crate libfuzzer-sys"),
 ];
 
-/// A table that has changed may lack something: CONTRIBUTING.md tells how new machines did with it.
-/// So no row can be removed without that.
+/// The files of `cargo xtask release`, the only command whose rows tests do not see.
+fn is_of_release(path: &str) -> bool {
+    path == "tests/xtask/src/release.rs" || path.starts_with("tests/xtask/src/release/")
+}
+
+/// A change of a row that tests do not see asks for no new machine. So nothing else may use it: no
+/// test, and no other command, of which two run on new machines.
+#[test]
+fn only_a_release_uses_what_tests_do_not_see() {
+    let hidden: BTreeSet<&str> = NEEDS
+        .iter()
+        .filter(|need| !need.user.is_seen_by_tests())
+        // Tests see all of /usr, and what the kernel has.
+        .inspect(|need| assert_eq!(need.kind, Kind::Program, "{} cannot be hidden", need.name))
+        .map(|need| need.name)
+        .collect();
+    assert_eq!(seen_by_tests().count() + hidden.len(), NEEDS.len());
+    assert!(!hidden.is_empty());
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    for (path, text) in sources().iter().filter(|(path, _)| !is_of_release(path)) {
+        let names = programs(text).chain(arguments(text, &NAMED));
+        let used: Vec<&str> = names.filter(|name| hidden.contains(name)).collect();
+        assert!(used.is_empty(), "{path} uses {used:?}, which tests and new machines do not see");
+        let is_xtask = path.starts_with("tests/xtask/src/") && path != "tests/xtask/src/main.rs";
+        let code = code_of(text);
+        let mut calls = code.match_indices("release::").map(|(at, _)| &code[..at]);
+        let has_call = calls.any(|before| !before.ends_with(is_part));
+        assert!(!(is_xtask && has_call), "{path} calls the command of release pages");
+    }
+}
+
+/// Rows that have changed may lack something: CONTRIBUTING.md tells how new machines did with those
+/// that tests see. So none of them can be removed without that.
 #[test]
 fn the_table_is_the_one_of_the_last_new_machines() {
     let pages = files(&["md"]);
@@ -134,8 +166,8 @@ fn the_table_is_the_one_of_the_last_new_machines() {
         let is_current = |line: &str| line.contains(&format!("| {} |", digest()));
         assert!(
             line.is_some_and(is_current),
-            "the table of needs has changed: run `cargo xtask fresh {release}`, and write its \
-             outcome and the table's digest {} into CONTRIBUTING.md (its line: {line:?})",
+            "what tests see has changed: run `cargo xtask fresh {release}`, and write its outcome \
+             and the table's digest {} into CONTRIBUTING.md (its line: {line:?})",
             digest()
         );
     }
