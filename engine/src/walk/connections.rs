@@ -433,9 +433,9 @@ pub(super) fn is_sockfs(snapshot: &Snapshot, inode: &InodeRow) -> bool {
     filesystem.is_some_and(|row| row.filesystem.magic == magic::SOCKFS)
 }
 
-/// Whether a socket of a chain is a TCP connection, or listens. One that is closed or has no port is
-/// in no table: it left the table during this scan. The kernel takes its port before it notes that
-/// it is closed (`tcp_set_state`, net/ipv4/tcp.c).
+/// Whether a socket of a chain is a TCP connection, or listens. One that is closed or has no port
+/// is in no table: it left the table during this scan. The kernel takes its port before it notes
+/// that it is closed (`tcp_set_state`, net/ipv4/tcp.c).
 fn is_connection(endpoints: &Endpoints) -> bool {
     matches!(endpoints.family, AF_INET | AF_INET6)
         && endpoints.source_port != 0
