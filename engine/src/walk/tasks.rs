@@ -260,6 +260,7 @@ impl Walker {
             mem::swap(nodes, children);
         }
         if !nodes.is_empty() {
+            whole = false;
             let stop = EarlyStop::TooLong { limit: xarray::XARRAY_DEPTH_MAX };
             losses.stop(WalkedStructure::PidTree, stop);
         }
