@@ -63,6 +63,13 @@ pub struct Turns {
     pub output: String,
 }
 
+impl Turns {
+    /// Whether the twin ran: one good turn shows it.
+    fn has_good(&self) -> bool {
+        self.good > 0
+    }
+}
+
 /// Memory for all of them at once.
 const MEMORY_MIB: u64 = 1536;
 /// Number of lanes.
@@ -165,12 +172,12 @@ pub fn run(
 /// Whether to continue: for the given time, and on a slow host for up to twice as long, until
 /// each twin ran.
 fn is_on(elapsed: Duration, time: Duration, twins: &[(&'static Twin, Turns)]) -> bool {
-    elapsed < time || (elapsed < time * 2 && twins.iter().any(|(_, turns)| turns.good == 0))
+    elapsed < time || (elapsed < time * 2 && twins.iter().any(|(_, turns)| !turns.has_good()))
 }
 
 /// The twins that the end of the run waits for, for people; empty for none.
 fn waits(twins: &[(&'static Twin, Turns)]) -> String {
-    let waiting = twins.iter().filter(|(_, turns)| turns.good == 0).map(|(twin, _)| twin.name);
+    let waiting = twins.iter().filter(|(_, turns)| !turns.has_good()).map(|(twin, _)| twin.name);
     let names: Vec<&str> = waiting.collect();
     if names.is_empty() {
         return String::new();

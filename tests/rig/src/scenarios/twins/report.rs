@@ -33,8 +33,12 @@ impl TwinReport {
     /// Whether each twin ran, all attacks were reported, and no other alert came.
     pub fn is_good(&self) -> bool {
         self.alerts.is_empty()
-            && self.twins.iter().all(|(_, turns)| turns.good > 0)
+            && self.has_each_twin_run()
             && self.attacks.iter().all(Outcome::is_met)
+    }
+
+    fn has_each_twin_run(&self) -> bool {
+        self.twins.iter().all(|(_, turns)| turns.has_good())
     }
 
     /// Number of processes that were seen to end.
@@ -93,7 +97,7 @@ impl TwinReport {
             self.attacks.iter().filter(|attack| attack.is_met()).count(),
             self.attacks.len(),
             self.alerts.len(),
-            if self.twins.iter().all(|(_, turns)| turns.good > 0) { "ran" } else { "did NOT run" }
+            if self.has_each_twin_run() { "ran" } else { "did NOT run" }
         );
         out
     }
