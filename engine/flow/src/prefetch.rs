@@ -1,5 +1,5 @@
 //! Asking the processor for memory before it is needed.
-#![expect(unsafe_code, reason = "the intrinsic takes an address")]
+#![allow(unsafe_code, reason = "the intrinsic takes an address")]
 
 use panoptes_decoders::source::CACHE_LINE_BYTES;
 
