@@ -27,6 +27,8 @@ const PHRASES: &[&str] = &[
 const COMMENT_PHRASES: &[&str] = &["goes on", "for ever"];
 /// First words of a doc that stand for a noun: the noun is to be written.
 const OPENINGS: &[&str] = &["By", "Of", "Whose", "Who", "What is"];
+/// Two programs have this name: pages write DOCA Argus, or argus(8).
+const AMBIGUOUS: &str = "argus";
 /// This file has the phrases themselves.
 const OWN_FILE: &str = "tests/xtask/src/tidy/language.rs";
 
@@ -69,6 +71,50 @@ fn docs_begin_with_a_noun_or_a_verb() {
     assert!(found.is_empty(), "docs that begin with one of {OPENINGS:?}: {found:#?}");
 }
 
+#[test]
+fn pages_name_the_program_that_they_mean() {
+    let mut found = Vec::new();
+    for (name, text) in files(&["md"]) {
+        let numbers = ambiguous_lines(&text);
+        found.extend(numbers.into_iter().map(|number| format!("{name}:{number}")));
+    }
+    assert!(found.is_empty(), "write `DOCA Argus` or `argus(8)`: {found:#?}");
+}
+
+/// The numbers of the lines of a page that have [`AMBIGUOUS`] as a name in prose. Code, options,
+/// paths and names of files and packages may have it.
+fn ambiguous_lines(page: &str) -> Vec<usize> {
+    let (mut found, mut before, mut is_code) = (Vec::new(), String::new(), false);
+    for (index, line) in page.lines().enumerate() {
+        is_code ^= line.starts_with("```");
+        if is_code || line.starts_with("    ") {
+            continue;
+        }
+        // The parts between backticks are code.
+        let prose: Vec<&str> = line.split('`').step_by(2).collect();
+        let prose = prose.join("`").to_lowercase();
+        if is_ambiguous(&before, &prose) {
+            found.push(index + 1);
+        }
+        before = prose;
+    }
+    found
+}
+
+/// Whether a line in small letters has [`AMBIGUOUS`] as a bare name. `before` is the line above it.
+fn is_ambiguous(before: &str, line: &str) -> bool {
+    line.match_indices(AMBIGUOUS).any(|(at, name)| {
+        let (left, right) = (&line[..at], &line[at + name.len()..]);
+        let is_joined = |c: char| c.is_alphanumeric() || "_-".contains(c);
+        let is_part = left.ends_with(|c: char| is_joined(c) || "./#".contains(c))
+            || right.starts_with(is_joined)
+            // An extension, but no end of a sentence.
+            || right.strip_prefix('.').is_some_and(|rest| rest.starts_with(is_joined));
+        let left = if left.trim().is_empty() { before } else { left };
+        !is_part && !right.starts_with("(8)") && !left.trim_end().ends_with("doca")
+    })
+}
+
 /// The numbers of the lines on which a doc comment begins with one of [`OPENINGS`].
 fn openings(text: &str) -> Vec<usize> {
     let (mut found, mut is_inside) = (Vec::new(), false);
@@ -106,6 +152,21 @@ fn phrases_are_found_as_whole_words() {
     assert!(!has_phrase("an outlet gone", "let go"));
     assert!(!has_phrase("is_told of", "told of"));
     assert!(!has_phrase("for every one", "for ever"));
+}
+
+#[test]
+fn bare_names_of_programs_are_found() {
+    let clear = [
+        "DOCA Argus, and NVIDIA's DOCA",
+        "Argus, which `argus -r` is not, nor argus(8) 3.0.8,",
+        "argus.conf, flows.argus, [argus-server](compatibility.md#argus) and doca-argus;",
+        "    argus -r",
+        "```",
+        "argus -r",
+        "```",
+    ];
+    assert_eq!(ambiguous_lines(&clear.join("\n")), [0_usize; 0]);
+    assert_eq!(ambiguous_lines("of argus 3.0.8\nReal argus.\n\nof `x`\nArgus"), [1, 2, 5]);
 }
 
 #[test]
