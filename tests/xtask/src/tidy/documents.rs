@@ -1,5 +1,6 @@
 //! What documents list about the tree is what the tree has.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use panoptes_records::activities::{Activity, MessageType};
@@ -14,8 +15,10 @@ const MAP: &str = "ARCHITECTURE.md";
 /// Pages that a reader reads whole, and the lines that they may have.
 const SHORT_PAGES: &[(&str, usize)] =
     &[("ARCHITECTURE.md", 350), ("PERFORMANCE.md", 150), ("README.md", 150), ("SECURITY.md", 120)];
-/// Numbers as words and as digits would both be right; the page has digits.
+/// The document whose list of alerts names the page of each. Its numbers are digits, not words.
 const ALERTS_PAGE: &str = "docs/detectors/index.md";
+/// Pages in that list that are about no detector.
+const OTHER_PAGES: [&str; 2] = ["[clocks]", "[incidents]"];
 
 /// A file of the tree.
 fn content(wanted: &str) -> String {
@@ -25,11 +28,26 @@ fn content(wanted: &str) -> String {
     file.map_or_else(|| panic!("{wanted} is missing"), |(_, text)| text)
 }
 
-/// The first cells of the table below this heading.
+/// The rows of the table below this heading.
+fn rows<'a>(page: &'a str, heading: &str) -> impl Iterator<Item = &'a str> {
+    let lines = page.lines().skip_while(move |line| !line.starts_with(heading)).skip(2);
+    lines.take_while(|line| line.starts_with('|'))
+}
+
+/// Their first cells.
 fn first_cells<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
-    let lines = page.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
-    let rows = lines.take_while(|line| line.starts_with('|'));
-    rows.filter_map(|row| Some(row.split('|').nth(1)?.trim())).collect()
+    rows(page, heading).filter_map(|row| Some(row.split('|').nth(1)?.trim())).collect()
+}
+
+/// Their last cells.
+fn last_cells<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    rows(page, heading).filter_map(|row| Some(row.rsplit('|').nth(1)?.trim())).collect()
+}
+
+/// Whether a page has a phrase, wherever its lines end.
+fn has_phrase(page: &str, phrase: &str) -> bool {
+    let words: Vec<&str> = page.split_whitespace().collect();
+    words.join(" ").contains(phrase)
 }
 
 /// The names in backticks of a cell.
@@ -64,8 +82,26 @@ fn documents_list_every_alert() {
         let listed = first_cells(&page, "| alert |").into_iter().flat_map(quoted).collect();
         assert_eq!(sorted(listed), sorted(alerts()), "{path} (left), the table of activities");
     }
+}
+
+#[test]
+fn documents_count_alerts_and_detectors() {
     let (page, count) = (content(ALERTS_PAGE), alerts().len());
-    assert!(page.contains(&format!("Panoptes has {count} alerts")), "{ALERTS_PAGE}: {count}");
+    let mut pages = last_cells(&page, "| alert |");
+    pages.retain(|cell| !OTHER_PAGES.contains(cell));
+    let of_detectors = pages.len();
+    let detectors = pages.into_iter().collect::<BTreeSet<_>>().len();
+    for (path, phrase) in [
+        ("README.md", format!("[{count} kinds of alert]")),
+        (
+            ALERTS_PAGE,
+            format!(
+                "Panoptes has {count} alerts: {of_detectors} on the pages of {detectors} detectors"
+            ),
+        ),
+    ] {
+        assert!(has_phrase(&content(path), &phrase), "{path} lacks: {phrase}");
+    }
 }
 
 #[test]
@@ -104,9 +140,16 @@ fn the_map_lists_every_dependency() {
 }
 
 #[test]
-fn first_cells_of_a_table_are_found() {
+fn cells_of_a_table_are_found() {
     let page = "| a | b |\n|---|---|\n| `x` | 1 |\n| [`y`](z.md) | 2 |\n\n| c | d |\n";
     let cells = first_cells(page, "| a |");
     assert_eq!(cells, ["`x`", "[`y`](z.md)"]);
     assert_eq!(cells.into_iter().flat_map(quoted).collect::<Vec<_>>(), ["x", "y"]);
+    assert_eq!(last_cells(page, "| a |"), ["1", "2"]);
+}
+
+#[test]
+fn phrases_are_found_across_lines() {
+    assert!(has_phrase("raises [20\n  kinds of alert](#alerts)", "[20 kinds of alert]"));
+    assert!(!has_phrase("20 kinds", "[20 kinds of alert]"));
 }
