@@ -185,6 +185,8 @@ fn text_of(path: &Path) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::folders::{ROOT, Temporary};
 
@@ -243,6 +245,40 @@ mod tests {
             }
         }
         assert!(links > 100, "{links} links");
+    }
+
+    /// The names in a document that begin with this program's and have a version.
+    fn names_with_versions(document: &str) -> impl Iterator<Item = &str> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let words = document.split(move |c: char| !is_part(c)).map(|word| word.trim_matches('.'));
+        words.filter(|word| {
+            let rest = word.strip_prefix("panoptes").and_then(|rest| rest.strip_prefix(['-', '_']));
+            rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
+    }
+
+    #[test]
+    fn deployment_names_each_file_of_a_page_and_no_other() {
+        let document = text_of(&Path::new(ROOT).join("docs/deployment.md")).expect("it exists");
+        let (_, rest) = document.split_once("\n| file of a release |").expect("it has the table");
+        let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let listed: BTreeSet<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        let made = step::ReleaseStep::ALL.into_iter().flat_map(step::ReleaseStep::files);
+        let made: Vec<String> = made.chain([step::SIGNATURE.to_owned()]).collect();
+        let made: BTreeSet<&str> = made.iter().map(String::as_str).collect();
+        assert_eq!(listed, made, "the document (left), the steps");
+        for name in names_with_versions(&document) {
+            let archive = format!("{name}.tar.gz");
+            assert!(made.contains(name) || made.contains(archive.as_str()), "no step makes {name}");
+        }
+    }
+
+    #[test]
+    fn names_with_versions_are_found() {
+        let text =
+            "panoptes-1.0-a/panoptes (`./panoptes_1.0-1_b.deb`). panoptes-flow, panoptes-2.0.";
+        let names: Vec<&str> = names_with_versions(text).collect();
+        assert_eq!(names, ["panoptes-1.0-a", "panoptes_1.0-1_b.deb", "panoptes-2.0"]);
     }
 
     #[test]
