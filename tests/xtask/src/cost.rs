@@ -63,8 +63,7 @@ pub(crate) fn check() -> Result<bool, String> {
     compare(&measure(Path::new(ROOT))?)
 }
 
-/// Builds `panoptes` with failpoints by the same profile. It has nearly all crates in common with
-/// the counted program, which is built before.
+/// Builds `panoptes` with failpoints by the same profile.
 pub(crate) fn build_with_failpoints() -> Result<PathBuf, String> {
     let root = Path::new(ROOT);
     let mut command = cargo::command();
@@ -108,13 +107,12 @@ fn count(program: &Path, folder: &Path) -> Result<Counts, String> {
     if counts.is_empty() { Err("valgrind counted no stage".to_owned()) } else { Ok(counts) }
 }
 
-/// Builds the counted program of a tree. Only its own link is static; its crates serve other
-/// programs, too, so they have the features of [`build_with_failpoints`].
+/// Builds the counted program of a tree. Only its own link is static.
 fn build(tree: &Path, folder: &Path) -> Result<PathBuf, String> {
     let mut command = cargo::command();
     command.current_dir(tree).arg("rustc").args(OPTIONS);
     command.args(["--package", "panoptes-benches", "--bin", COUNTED]);
-    command.args(["--features", "panoptes-sinks/failpoints", "--target-dir"]).arg(folder);
+    command.args(["--no-default-features", "--target-dir"]).arg(folder);
     let built = cargo::build_with(command, &["-C", "target-feature=+crt-static"])?;
     cargo::find(&built, "bin", COUNTED)
 }
