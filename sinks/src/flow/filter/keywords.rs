@@ -4,16 +4,9 @@ use super::fields::{Comparison, NumberField, RealField};
 use super::terms::{FilterProtocol, FlowStateName};
 use crate::flow::protocol::{ESP, ICMP, ICMPV6, SCTP, TCP, UDP};
 
+/// What an operand is compared with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Keyword {
-    And,
-    Or,
-    Not,
-    Source,
-    Destination,
-    Compare(Comparison),
-    Mask,
-    Protocol(FilterProtocol),
+pub(super) enum OperandKind {
     Host,
     SourceId,
     /// The router that sent an error message.
@@ -27,6 +20,19 @@ pub(super) enum Keyword {
     Country,
     Number(NumberField),
     Real(RealField),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Keyword {
+    And,
+    Or,
+    Not,
+    Source,
+    Destination,
+    Compare(Comparison),
+    Mask,
+    Protocol(FilterProtocol),
+    Operand(OperandKind),
     State(FlowStateName),
     Multicast,
     Broadcast,
@@ -42,15 +48,15 @@ pub(super) fn keyword(word: &str) -> Option<Keyword> {
         "src" => Some(Keyword::Source),
         "dst" => Some(Keyword::Destination),
         "mask" => Some(Keyword::Mask),
-        "host" => Some(Keyword::Host),
-        "srcid" => Some(Keyword::SourceId),
-        "inode" => Some(Keyword::Inode),
-        "net" => Some(Keyword::Net),
-        "gateway" => Some(Keyword::Gateway),
-        "proto" => Some(Keyword::Proto),
-        "port" => Some(Keyword::Port),
-        "encaps" => Some(Keyword::Encapsulation),
-        "co" => Some(Keyword::Country),
+        "host" => Some(Keyword::Operand(OperandKind::Host)),
+        "srcid" => Some(Keyword::Operand(OperandKind::SourceId)),
+        "inode" => Some(Keyword::Operand(OperandKind::Inode)),
+        "net" => Some(Keyword::Operand(OperandKind::Net)),
+        "gateway" => Some(Keyword::Operand(OperandKind::Gateway)),
+        "proto" => Some(Keyword::Operand(OperandKind::Proto)),
+        "port" => Some(Keyword::Operand(OperandKind::Port)),
+        "encaps" => Some(Keyword::Operand(OperandKind::Encapsulation)),
+        "co" => Some(Keyword::Operand(OperandKind::Country)),
         "broadcast" => Some(Keyword::Broadcast),
         "multicast" => Some(Keyword::Multicast),
         "anon" | "auth" | "recurs" | "req" | "rsp" | "svc" | "tcprtt" | "gap" | "dup" | "len"
@@ -58,8 +64,8 @@ pub(super) fn keyword(word: &str) -> Option<Keyword> {
         _ => comparison(word)
             .map(Keyword::Compare)
             .or_else(|| protocol(word).map(Keyword::Protocol))
-            .or_else(|| field(word).map(Keyword::Number))
-            .or_else(|| real_field(word).map(Keyword::Real))
+            .or_else(|| field(word).map(|field| Keyword::Operand(OperandKind::Number(field))))
+            .or_else(|| real_field(word).map(|field| Keyword::Operand(OperandKind::Real(field))))
             .or_else(|| state(word).map(Keyword::State)),
     }
 }

@@ -3,27 +3,10 @@
 mod operands;
 
 use super::condition::Condition;
-use super::fields::{NumberField, RealField};
-use super::keywords::Keyword;
+use super::keywords::{Keyword, OperandKind};
 use super::terms::{FilterProtocol, FlowEnds, FlowStateName};
 use super::words::{FilterWord, Token};
 use super::{FilterError, FilterStep, NameSource, PARENTHESES_MAX, STEPS_MAX};
-
-/// What an operand is compared with.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum OperandKind {
-    Host,
-    SourceId,
-    Inode,
-    Net,
-    Gateway,
-    Proto,
-    Port,
-    Encapsulation,
-    Country,
-    Number(NumberField),
-    Real(RealField),
-}
 
 /// What qualifies an operand. An operand without qualifiers has those of the one before.
 #[derive(Clone, Copy, Debug)]
@@ -208,17 +191,7 @@ impl<'a> Parser<'a> {
             };
         };
         let subject = match next {
-            Keyword::Host => OperandKind::Host,
-            Keyword::SourceId => OperandKind::SourceId,
-            Keyword::Inode => OperandKind::Inode,
-            Keyword::Net => OperandKind::Net,
-            Keyword::Gateway => OperandKind::Gateway,
-            Keyword::Proto => OperandKind::Proto,
-            Keyword::Port => OperandKind::Port,
-            Keyword::Encapsulation => OperandKind::Encapsulation,
-            Keyword::Country => OperandKind::Country,
-            Keyword::Number(field) => OperandKind::Number(field),
-            Keyword::Real(field) => OperandKind::Real(field),
+            Keyword::Operand(kind) => kind,
             Keyword::State(state) => return self.state(protocol, ends, state),
             Keyword::Multicast | Keyword::Broadcast if ends == FlowEnds::Default => {
                 return self.group_address(protocol, next == Keyword::Multicast);
