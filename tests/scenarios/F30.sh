@@ -51,51 +51,13 @@
 # that is mapped to run.
 
 #: prepare
-paths='/etc/passwd
-/etc/sudoers.d/f30
-/etc/pam.d/f30
-/etc/ld.so.conf.d/f30.conf
-/etc/cron.d/f30
-/var/spool/cron/crontabs/f30
-/etc/systemd/system/f30.service
-/usr/lib/systemd/system/f30.timer
-/run/systemd/system/f30.service
-/root/.ssh/authorized_keys
-/home/f30/.bashrc
-/etc/profile.d/f30.sh
-/usr/bin/ptx
-/usr/lib/x86_64-linux-gnu/libf30.so
-/usr/local/bin/f30
-/boot/f30
-/usr/share/f30/run.py
-/opt/f30/tool
-/var/lib/docker/overlay2/f30/diff/etc/passwd
-/srv/f30.so'
+. lib/watched_paths.sh
 for path in $paths; do mkdir -p "${path%/*}"; done
 cp -p /etc/passwd /f30.passwd; cp -p /usr/bin/ptx /f30.ptx
 echo before > /opt/f30/tool; chmod 755 /opt/f30/tool; cp /usr/bin/true /srv/f30.so
 sleep 4
 #: act
-paths='/etc/passwd
-/etc/sudoers.d/f30
-/etc/pam.d/f30
-/etc/ld.so.conf.d/f30.conf
-/etc/cron.d/f30
-/var/spool/cron/crontabs/f30
-/etc/systemd/system/f30.service
-/usr/lib/systemd/system/f30.timer
-/run/systemd/system/f30.service
-/root/.ssh/authorized_keys
-/home/f30/.bashrc
-/etc/profile.d/f30.sh
-/usr/bin/ptx
-/usr/lib/x86_64-linux-gnu/libf30.so
-/usr/local/bin/f30
-/boot/f30
-/usr/share/f30/run.py
-/opt/f30/tool
-/var/lib/docker/overlay2/f30/diff/etc/passwd
-/srv/f30.so'
+. lib/watched_paths.sh
 python3 -c '
 import mmap, time
 file = open("/srv/f30.so", "rb")

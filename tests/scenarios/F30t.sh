@@ -9,78 +9,12 @@
 # that matter: mode, owner, another name, access time, an empty new file, a temporary file.
 
 #: prepare
-paths='/tmp/f30t
-/var/tmp/f30t
-/var/log/f30t.log
-/var/lib/f30t/data
-/var/cache/f30t
-/var/www/f30t.html
-/home/f30t/notes
-/home/f30t/.bash_history
-/home/f30t/.ssh/known_hosts
-/home/f30t/src/run.sh
-/root/.viminfo
-/etc/adjtime
-/etc/lvm/archive/f30t
-/etc/.f30t.swp
-/usr/share/f30t/data
-/opt/f30t/data
-/run/f30t.pid
-/dev/shm/f30t
-/boot/grub/grubenv
-/var/lib/docker/overlay2/f30t/diff/var/log/f30t
-/tmp/f30t.moved
-/var/lib/f30t/moved
-/var/log/f30t.moved
-/home/f30t/moved
-/home/f30t/.config/f30t.ini
-/usr/share/f30t/moved
-/usr/share/doc/f30t
-/opt/f30t/moved
-/usr/lib/python3/__pycache__/f30t.pyc
-/run/f30t.moved
-/etc/passwd-
-/etc/resolv.conf
-/var/spool/cron/atspool/f30t
-/srv/f30t'
-for path in $paths; do mkdir -p "${path%/*}"; done
+. lib/ordinary_paths.sh
+for path in $paths $moved; do mkdir -p "${path%/*}"; done
 [ ! -e /etc/resolv.conf ] || cp -p /etc/resolv.conf /f30t.resolv
 sleep 4
 #: act
-paths='/tmp/f30t
-/var/tmp/f30t
-/var/log/f30t.log
-/var/lib/f30t/data
-/var/cache/f30t
-/var/www/f30t.html
-/home/f30t/notes
-/home/f30t/.bash_history
-/home/f30t/.ssh/known_hosts
-/home/f30t/src/run.sh
-/root/.viminfo
-/etc/adjtime
-/etc/lvm/archive/f30t
-/etc/.f30t.swp
-/usr/share/f30t/data
-/opt/f30t/data
-/run/f30t.pid
-/dev/shm/f30t
-/boot/grub/grubenv
-/var/lib/docker/overlay2/f30t/diff/var/log/f30t'
-moved='/tmp/f30t.moved
-/var/lib/f30t/moved
-/var/log/f30t.moved
-/home/f30t/moved
-/home/f30t/.config/f30t.ini
-/usr/share/f30t/moved
-/usr/share/doc/f30t
-/opt/f30t/moved
-/usr/lib/python3/__pycache__/f30t.pyc
-/run/f30t.moved
-/etc/passwd-
-/etc/resolv.conf
-/var/spool/cron/atspool/f30t
-/srv/f30t'
+. lib/ordinary_paths.sh
 act
 for path in $paths; do
   (exec 7>>"$path"; scanned; echo "# f30t" >&7; scanned; exec 7>&-; scanned) & wait $!

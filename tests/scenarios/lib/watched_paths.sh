@@ -1,0 +1,21 @@
+# The files that scenario F30 writes, of each kind that matters: $paths.
+paths='/etc/passwd
+/etc/sudoers.d/f30
+/etc/pam.d/f30
+/etc/ld.so.conf.d/f30.conf
+/etc/cron.d/f30
+/var/spool/cron/crontabs/f30
+/etc/systemd/system/f30.service
+/usr/lib/systemd/system/f30.timer
+/run/systemd/system/f30.service
+/root/.ssh/authorized_keys
+/home/f30/.bashrc
+/etc/profile.d/f30.sh
+/usr/bin/ptx
+/usr/lib/x86_64-linux-gnu/libf30.so
+/usr/local/bin/f30
+/boot/f30
+/usr/share/f30/run.py
+/opt/f30/tool
+/var/lib/docker/overlay2/f30/diff/etc/passwd
+/srv/f30.so'
