@@ -123,10 +123,16 @@ fn damaged_compressed_data_is_an_error() {
 
 #[test]
 fn other_compressions_are_named() {
-    assert_eq!(
-        refused(b"BZh91AY&SY"),
-        "test is compressed with bzip2, which is not supported: unpack it first"
-    );
+    for (beginning, name) in [
+        (&b"BZh91AY&SY"[..], "bzip2"),
+        (b"\x1f\x9d\x90", "compress (.Z)"),
+        (b"PK\x03\x04\x14", "zip"),
+    ] {
+        assert_eq!(
+            refused(beginning),
+            format!("test is compressed with {name}, which is not supported: unpack it first")
+        );
+    }
 }
 
 #[test]

@@ -5,8 +5,11 @@
 //! The data is hostile: decoders have a limit of memory. How much is unpacked, the caller bounds by
 //! reading no more.
 //!
-//! Not here: compressed dumps and captures, whose formats have their own readers. Captures share
-//! [`ZstdFrames`].
+//! Captures need readers that other threads may own, larger zstd windows and lz4's new form. So
+//! `packet-files` chooses among the same readers: [`gzip_members`], [`xz_streams`], [`ZstdFrames`]
+//! and [`Lz4Frames`].
+//!
+//! Not here: compressed dumps, whose formats have their own readers.
 //!
 //! Start reading at [`Compression`].
 
@@ -14,6 +17,7 @@
 
 mod blocks;
 mod lz4;
+mod lz4_frames;
 mod lzo;
 mod zstd;
 
@@ -22,6 +26,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::bufread::{GzDecoder, MultiGzDecoder};
 use lzma_rust2::{LzmaReader, XzReader};
 
+pub use lz4_frames::{LZ4_FRAME_MAGIC, Lz4Frames};
 pub use zstd::ZstdFrames;
 
 use blocks::BlockReader;
@@ -33,7 +38,7 @@ use lzo::Lzop;
 /// (scripts/xz_wrap.sh).
 const LZMA_KIB_MAX: u32 = 160 << 10;
 /// How many packed bytes are read at once.
-const READ_BYTES: usize = 128 << 10;
+pub const PACKED_READ_BYTES: usize = 128 << 10;
 
 /// How data is compressed: in a way that a kernel can unpack, too (lib/decompress.c).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,11 +57,11 @@ impl Compression {
     /// The compression of data with this beginning, if it is compressed.
     pub fn of(beginning: &[u8]) -> Option<Self> {
         let known: [(&[u8], Self); 6] = [
-            (&[0x1f, 0x8b, 8], Self::Gzip),
-            (&[0xfd, b'7', b'z', b'X', b'Z', 0], Self::Xz),
+            (&[0x1f, 0x8b, 8], Self::Gzip),                 // RFC 1952, 2.3.1
+            (&[0xfd, b'7', b'z', b'X', b'Z', 0], Self::Xz), // The .xz File Format, 2.1.1.1
             // The usual properties, and a dictionary of a multiple of 64 KiB.
             (&[0x5d, 0, 0], Self::Lzma),
-            (&[0x28, 0xb5, 0x2f, 0xfd], Self::Zstd),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Self::Zstd), // RFC 8878, 3.1.1
             (&[0x02, 0x21, 0x4c, 0x18], Self::Lz4Legacy),
             // A part is recognised by fewer bytes than the magic has.
             (&lzo::MAGIC[..8], Self::Lzo),
@@ -94,7 +99,7 @@ pub fn unsupported(beginning: &[u8]) -> Option<&'static str> {
     let known: [(&[u8], _); 2] = [
         (b"BZh", "bzip2"), // no decoder in Rust has a usable licence
         // No kernel unpacks it; `lz4 -l` writes the form that they do.
-        (&[0x04, 0x22, 0x4d, 0x18], "lz4 in its new form"),
+        (&LZ4_FRAME_MAGIC, "lz4 in its new form"),
     ];
     known.into_iter().find(|(magic, _)| beginning.starts_with(magic)).map(|(_, name)| name)
 }
@@ -102,17 +107,27 @@ pub fn unsupported(beginning: &[u8]) -> Option<&'static str> {
 /// The content of `input`, unpacked if gzip, xz or zstd packed it, with all members, streams or
 /// frames one after the other.
 pub fn all<'r>(input: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
-    let mut input = BufReader::with_capacity(READ_BYTES, input);
+    let mut input = BufReader::with_capacity(PACKED_READ_BYTES, input);
     // The first read of a file or a pipe returns this much, unless there is less.
     Ok(match Compression::of(input.fill_buf()?) {
-        Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(input)),
-        Some(Compression::Xz) => Box::new(XzReader::new_mem_limit(input, true, LZMA_KIB_MAX)),
+        Some(Compression::Gzip) => Box::new(gzip_members(input)),
+        Some(Compression::Xz) => Box::new(xz_streams(input)),
         Some(Compression::Zstd) => Box::new(ZstdFrames::all(input)),
         // No archive is packed in these ways, and few bytes show two of them.
         Some(Compression::Lzma | Compression::Lz4Legacy | Compression::Lzo) | None => {
             Box::new(input)
         }
     })
+}
+
+/// The content of all members of a gzip file.
+pub fn gzip_members<R: BufRead>(input: R) -> impl Read {
+    MultiGzDecoder::new(input)
+}
+
+/// The content of all streams of an xz file.
+pub fn xz_streams<R: BufRead>(input: R) -> impl Read {
+    XzReader::new_mem_limit(input, true, LZMA_KIB_MAX)
 }
 
 /// Gives one byte at a time. The decoder of lzma buffers what it is given; this way it takes

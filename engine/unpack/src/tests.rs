@@ -193,6 +193,22 @@ fn a_block_of_lzo_that_lies_is_an_error() {
 }
 
 #[test]
+fn every_frame_of_lz4_is_read() {
+    let pack = |plain: &[u8]| {
+        let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        out.write_all(plain).unwrap();
+        out.finish().unwrap()
+    };
+    let text = text();
+    let (one, two) = text.split_at(100_000);
+    let frames = [pack(one), pack(b""), pack(two)].concat();
+    assert!(frames.starts_with(&LZ4_FRAME_MAGIC));
+    let mut bytes = Vec::new();
+    Lz4Frames::all(&frames[..]).read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, text);
+}
+
+#[test]
 fn what_is_not_unpacked_has_its_name() {
     assert_eq!(unsupported(b"BZh91AY"), Some("bzip2"));
     assert_eq!(unsupported(b"\x04\x22\x4d\x18\x64"), Some("lz4 in its new form"));
