@@ -10,58 +10,32 @@ use panoptes_rig::boxes;
 use panoptes_sinks::flow::argus::{
     ArgusOptions, Interim, Management, RECORD_BYTES_MAX, SourceId, Version,
 };
-use panoptes_traffic::{Capture, kinds};
+use panoptes_traffic::{Capture, FIELDS, kinds};
 
 use super::audit;
 
-/// Columns that both versions of a record have. Nanoseconds are compared apart.
-const FIELDS: &[&str] = &[
-    "srcid",
-    "seq",
-    "flgs",
-    "proto",
-    "saddr",
-    "sport",
-    "dir",
-    "daddr",
-    "dport",
-    "spkts",
-    "dpkts",
-    "sbytes",
-    "dbytes",
-    "sappbytes",
-    "dappbytes",
-    "state",
-    "dur",
-    "tcprtt",
-    "synack",
-    "ackdat",
-    "sloss",
-    "dloss",
-    "stos",
-    "dtos",
-    "sttl",
-    "dttl",
-    "sipid",
-    "dipid",
-    "smac",
-    "dmac",
-    "svid",
-    "dvid",
-    "smpls",
-    "dmpls",
-    "swin",
-    "dwin",
-    "stcpb",
-    "dtcpb",
-    "tcpopt",
-    "smaxsz",
-    "dmaxsz",
-    "sminsz",
-    "dminsz",
-    "suser:64",
-    "duser:64",
+/// Columns of [`FIELDS`] that are not compared: not both versions have them alike.
+const UNEQUAL_FIELDS: [&str; 13] = [
+    "cause",
+    "sretrans",
+    "dretrans",
+    "sgap",
+    "dgap",
+    "svlan",
+    "dvlan",
+    "sintpkt",
+    "dintpkt",
+    "sjit",
+    "djit",
+    "suser:256",
+    "duser:256",
 ];
+
+/// Columns that both versions of a record have alike.
+fn columns() -> impl Iterator<Item = &'static str> {
+    let more = ["srcid", "seq", "dur", "svid", "dvid", "suser:64", "duser:64"];
+    FIELDS.iter().copied().filter(|field| !UNEQUAL_FIELDS.contains(field)).chain(more)
+}
 
 const OPTIONS: ArgusOptions = ArgusOptions {
     source_id: SourceId::Address(0x0a01_0001),
@@ -95,8 +69,7 @@ fn lines(ra: &Path, capture: &Capture, version: Version, digits: &str) -> Vec<St
             .args(["-X", "-n", "-u", "-c", "|", "-p", digits, "-r"])
             .arg(&file)
             .arg("-s")
-            .args(["stime", "ltime"])
-            .args(FIELDS)
+            .args(columns())
             .args(["-", "not", "man"])
             .env("HOME", "/nonexistent"),
     )
