@@ -117,11 +117,26 @@ impl Capture {
         self.outer_flows.push(flow);
     }
 
-    /// The capture as a pcap file.
-    pub fn pcap(&self, clock: Clock) -> Vec<u8> {
+    /// The packets in the order of time.
+    fn ordered(&self) -> impl Iterator<Item = Packet> {
         let mut order: Vec<(u64, u32)> =
             self.packets.iter().zip(0..).map(|(packet, number)| (packet.at_ns, number)).collect();
         order.sort_unstable();
+        order.into_iter().map(move |(_, number)| self.packets[number as usize])
+    }
+
+    /// The captured bytes of a packet.
+    fn frame(&self, packet: Packet) -> &[u8] {
+        &self.bytes[packet.offset..][..packet.captured as usize]
+    }
+
+    /// The captured bytes of each frame, in the order of time.
+    pub fn frames(&self) -> Vec<Vec<u8>> {
+        self.ordered().map(|packet| self.frame(packet).to_vec()).collect()
+    }
+
+    /// The capture as a pcap file.
+    pub fn pcap(&self, clock: Clock) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + 16 * self.packets.len() + self.bytes.len());
         let (magic, unit_ns) = match clock {
             Clock::Microseconds => (0xa1b2_c3d4_u32, 1000),
@@ -133,14 +148,26 @@ impl Capture {
         out.extend([0; 8]);
         out.extend((self.snap as u32).to_le_bytes());
         out.extend(ETHERNET.to_le_bytes());
-        for (_, number) in order {
-            let packet = self.packets[number as usize];
+        for packet in self.ordered() {
             out.extend(((packet.at_ns / 1_000_000_000) as u32).to_le_bytes());
             out.extend(((packet.at_ns % 1_000_000_000 / unit_ns) as u32).to_le_bytes());
             out.extend(packet.captured.to_le_bytes());
             out.extend(packet.length.to_le_bytes());
-            out.extend(&self.bytes[packet.offset..][..packet.captured as usize]);
+            out.extend(self.frame(packet));
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_in_the_order_of_time() {
+        let mut capture = Capture::new(1).snapped(3);
+        capture.push(2, b"second");
+        capture.push(1, b"first");
+        assert_eq!(capture.frames(), [b"fir", b"sec"]);
     }
 }

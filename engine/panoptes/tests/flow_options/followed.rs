@@ -10,7 +10,6 @@ use nix::sys::signal::Signal;
 use panoptes_bounded as bounded;
 use panoptes_traffic::{Clock, Row};
 
-use crate::network::frames;
 use crate::programs::{Folder, Running, Sensor, run, until};
 use crate::stream::{plain, rows};
 
@@ -20,7 +19,7 @@ const PACKET_HEADER: usize = 16;
 /// A capture in so many parts, each a capture. The last one is the shortest.
 fn parts(count: usize) -> Vec<Vec<u8>> {
     let pcap = plain().pcap(Clock::Microseconds);
-    let frames = frames(&plain());
+    let frames = plain().frames();
     let each = frames.len().div_ceil(count);
     let mut rest = &pcap[FILE_HEADER..];
     let cut = |some: &[Vec<u8>]| {

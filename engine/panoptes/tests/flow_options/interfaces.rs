@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Row, Udp};
 
 use crate::live::{Live, connection, facts, listen, truth};
-use crate::network::{LEFT, RIGHT, Sender, enter, frames, ip, send_all, send_in_parts};
+use crate::network::{LEFT, RIGHT, Sender, enter, ip, send_all, send_in_parts};
 use crate::programs::{BOTH, Folder, Sensor, until};
 use crate::stream::{START, STATUS, STOP, group, management, rows};
 
@@ -142,7 +142,7 @@ fn joined(options: &[&str], id: &str) {
     let live = Live::start(Sensor::Panoptes, &folder, &options, &RIGHT[..2]);
     let capture = connection(1);
     let [from, to] = [LEFT[0], LEFT[1]].map(Sender::new);
-    for frame in frames(&capture) {
+    for frame in capture.frames() {
         // By the last byte of the source's address.
         let sender = if frame[29] == 1 { &from } else { &to };
         sender.send(&frame);

@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType};
 use nix::sys::socket::{bind, send, socket};
 use panoptes_bounded as bounded;
-use panoptes_traffic::{Capture, Clock};
+use panoptes_traffic::Capture;
 
 use crate::programs::until;
 
@@ -50,19 +50,6 @@ pub(crate) fn ip(arguments: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The frames of a capture, in the order of time.
-pub(crate) fn frames(capture: &Capture) -> Vec<Vec<u8>> {
-    let file = capture.pcap(Clock::Microseconds);
-    let mut rest = &file[24..];
-    let mut frames = Vec::new();
-    while let Some((header, after)) = rest.split_at_checked(16) {
-        let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
-        frames.push(after[..length].to_vec());
-        rest = &after[length..];
-    }
-    frames
-}
-
 /// Number of packets for which every sensor has room.
 const PART: usize = 512;
 
@@ -74,7 +61,7 @@ pub(crate) fn send_all(interface: &str, capture: &Capture) {
 /// Sends the packets of a capture on an interface, with a pause behind each part of them.
 pub(crate) fn send_in_parts(interface: &str, capture: &Capture, pause: impl Fn()) {
     let sender = Sender::new(interface);
-    for part in frames(capture).chunks(PART) {
+    for part in capture.frames().chunks(PART) {
         for frame in part {
             sender.send(frame);
         }

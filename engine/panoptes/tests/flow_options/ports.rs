@@ -8,7 +8,6 @@ use panoptes_traffic::{Capture, Flow};
 use serde_json::Value;
 
 use crate::live::{Live, facts, truth};
-use crate::network::frames;
 use crate::programs::{Folder, Sensor};
 use crate::stream::group;
 
@@ -21,7 +20,7 @@ pub(crate) fn own_address(number: u8) -> Ipv4Addr {
 /// Sends a header and a packet in each datagram.
 fn send_all(address: Ipv4Addr, port: u16, header: &[u8], capture: &Capture) {
     let sender = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-    for frame in frames(capture) {
+    for frame in capture.frames() {
         let datagram = [header, &frame].concat();
         sender.send_to(&datagram, (address, port)).expect("loopback");
     }

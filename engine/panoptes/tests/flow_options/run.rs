@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Udp};
 use serde_json::Value;
 
-use crate::network::{LEFT, RIGHT, enter, frames, send_all};
+use crate::network::{LEFT, RIGHT, enter, send_all};
 use crate::ports::own_address;
 use crate::programs::{Folder, Running, until};
 use crate::stream::group;
@@ -227,7 +227,7 @@ fn a_reload_misses_nothing_at_a_port() {
     let sender = std::thread::spawn(move || {
         let udp = Udp::one_way(Between::v4(1, [5000, 9]), BEGIN_NS, &vec![18; PACKETS]);
         let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-        for frame in frames(&Capture::of(&udp)) {
+        for frame in Capture::of(&udp).frames() {
             let datagram = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &frame].concat();
             socket.send_to(&datagram, (address, 4789)).expect("loopback");
             std::thread::sleep(Duration::from_millis(1));

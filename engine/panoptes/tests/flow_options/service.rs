@@ -12,7 +12,7 @@ use panoptes_traffic::{BEGIN_NS, Between, Capture, Clock, Udp};
 use serde_json::Value;
 
 use crate::live::{Live, connection, facts, listen, truth};
-use crate::network::{LEFT, RIGHT, Sender, add, enter, frames, ip, send_all};
+use crate::network::{LEFT, RIGHT, Sender, add, enter, ip, send_all};
 use crate::programs::{Folder, Running, Sensor, until};
 use crate::stream::group;
 
@@ -56,7 +56,7 @@ fn an_output_that_nobody_reads_costs_no_other() {
     let mut sent = 0;
     for port in 1..15_000 {
         let udp = Udp::one_way(Between::v4(1, [port, 6000]), BEGIN_NS, &[100]);
-        for frame in frames(&Capture::of(&udp)) {
+        for frame in Capture::of(&udp).frames() {
             sender.send(&frame);
             sent += 1;
         }

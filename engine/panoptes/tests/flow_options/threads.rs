@@ -9,7 +9,7 @@ use panoptes_traffic::{
 };
 
 use crate::live::{Live, connection, facts, truth};
-use crate::network::{LEFT, RIGHT, enter, frames, ip, send_all};
+use crate::network::{LEFT, RIGHT, enter, ip, send_all};
 use crate::programs::{Folder, Sensor, argus, until};
 use crate::stream::{STATUS, STOP, management};
 
@@ -249,7 +249,7 @@ fn option_threads_shares_a_port() {
             crate::live::listen(Sensor::Panoptes, command.arg("-w").arg(&records), &[&name]);
         // Several senders: each has a hash of its own, and the kernel does not choose by that.
         let senders = [0; 4].map(|_| UdpSocket::bind("127.0.0.1:0").expect("loopback"));
-        for (number, frame) in frames(&capture).iter().enumerate() {
+        for (number, frame) in capture.frames().iter().enumerate() {
             let datagram = [header, frame].concat();
             senders[number % 4].send_to(&datagram, (address, port)).expect("loopback");
         }

@@ -8,7 +8,7 @@ use panoptes_packet_rings::{InterfaceError, InterfaceOptions, XdpInterface};
 use panoptes_traffic::{Capture, Flow};
 
 use crate::live::{Live, connection, facts, truth};
-use crate::network::{LEFT, RIGHT, Sender, enter, frames, ip};
+use crate::network::{LEFT, RIGHT, Sender, enter, ip};
 use crate::programs::{Folder, Sensor, run};
 use crate::stream::group;
 
@@ -37,7 +37,7 @@ fn enter_for_xdp(pairs: usize, mtu: u32) -> bool {
 /// Sends a capture, with pauses that let veth take it all.
 fn send_all(interface: &str, capture: &Capture) {
     let sender = Sender::new(interface);
-    for frames in frames(capture).chunks(FRAMES_AT_ONCE) {
+    for frames in capture.frames().chunks(FRAMES_AT_ONCE) {
         for frame in frames {
             sender.send(frame);
         }
@@ -100,7 +100,7 @@ fn xdp_is_a_part_of_a_link() {
     assert_eq!(RIGHT[..2].iter().map(|name| has_xdp(name)).collect::<Vec<_>>(), [true, false]);
     let capture = connection(1);
     let [from, to] = [LEFT[0], LEFT[1]].map(Sender::new);
-    for frame in frames(&capture) {
+    for frame in capture.frames() {
         // By the last byte of the source's address.
         let sender = if frame[29] == 1 { &from } else { &to };
         sender.send(&frame);

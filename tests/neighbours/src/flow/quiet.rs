@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use panoptes_traffic::{BEGIN_NS, Between, Capture, Clock, Closing, Dns, Flow, Opening, Tcp, Udp};
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Closing, Dns, Flow, Opening, Tcp, Udp};
 
 /// Hosts of the neighbour. Its network is 10.1.0.0/16; nobody else has these addresses.
 const HOSTS: u32 = 60_000;
@@ -38,7 +38,7 @@ impl Neighbour {
         for flow in capture.flows() {
             add(&mut self.truth, key(flow), sums(flow));
         }
-        let frames = frames(&capture);
+        let frames = capture.frames();
         self.packets += frames.len() as u64;
         frames
     }
@@ -61,19 +61,6 @@ fn conversations(number: u32) -> Capture {
         .with(&Tcp { opening: Opening::Refused, ..Tcp::new(between(23), BEGIN_NS) })
         .with(&Udp::alternating(between(6000), BEGIN_NS, &[100, 200, 300]))
         .with(&dns)
-}
-
-/// The frames of a capture, in the order of time.
-fn frames(capture: &Capture) -> Vec<Vec<u8>> {
-    let file = capture.pcap(Clock::Microseconds);
-    let mut rest = &file[24..];
-    let mut frames = Vec::new();
-    while let Some((header, after)) = rest.split_at_checked(16) {
-        let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
-        frames.push(after[..length].to_vec());
-        rest = &after[length..];
-    }
-    frames
 }
 
 fn key(flow: &Flow) -> Key {
