@@ -10,6 +10,7 @@ mod exceptions;
 mod execs;
 mod floods;
 mod permissions;
+mod shells;
 mod stories;
 
 use std::net::Ipv4Addr;

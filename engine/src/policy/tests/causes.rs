@@ -12,6 +12,7 @@ use panoptes_records::record::{Details, Record};
 use panoptes_tables::{HashKey, StringId, StringRoom, Strings};
 use serde_json::{Value, json};
 
+use super::shells::commanded;
 use super::{Reader, attest, details, names};
 use crate::detect::binary_attestation::{self as attestation, ShippedBuilder, ShippedFile};
 use crate::detect::file_content::ContentChange;
@@ -19,10 +20,7 @@ use crate::detect::file_content::paths::{
     GrantedAccess, NewNames, PathChange, PermissionChange, PreviousTarget,
 };
 use crate::detect::hidden_connections::{HiddenConnection, HiddenConnectionKind};
-use crate::detect::reverse_shells::direction::ConnectionDirection;
-use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, InterpreterKind};
-use crate::detect::reverse_shells::judge::Reason;
-use crate::detect::reverse_shells::{ChainMember, ConnectionEnd, ReverseShell};
+use crate::detect::reverse_shells::{ChainMember, ReverseShell};
 use crate::detect::shell_history::{
     DisableMethod, HistoryChange, HistoryClearing, HistoryEvent, ShellKind,
 };

@@ -6,13 +6,10 @@ use panoptes_records::activities::Activity;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::shells::report_commanded;
 use super::{Reader, names, with_shell};
 use crate::container_config::{ContainerConfig, Glob, Images};
-use crate::detect::reverse_shells::direction::ConnectionDirection;
-use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, InterpreterKind};
-use crate::detect::reverse_shells::judge::Reason;
-use crate::detect::reverse_shells::{ChainMember, ConnectionEnd, ReverseShell};
-use crate::detect::{Acceptance, Finding, Findings as _};
+use crate::detect::reverse_shells::ChainMember;
 use crate::policy::exceptions::{AddressPattern, Exception, Exceptions};
 use crate::state::Thresholds;
 use crate::state::facts::{ConnectionFacts, ProcessFacts};
@@ -277,28 +274,7 @@ fn silences_shell(exception: Exception) -> bool {
         connections: &[],
         is_cut: false,
     });
-    let finding = ReverseShell {
-        reason: Reason::Commanded,
-        direction: ConnectionDirection::Outbound,
-        end: ConnectionEnd::Connection(facts),
-        out_end: None,
-        interpreter: Interpreter {
-            kind: InterpreterKind::Shell,
-            commands: Commands::Input { interactive: true },
-        },
-        is_tunnel: false,
-        since_ns: reader.now.real,
-        scans: 1,
-        members: &members,
-        is_cut: false,
-        inward: &[],
-        outward: &[],
-    };
-    let cx = reader.state.scan_context(&reader.snapshot, reader.now);
-    let mut reporter = reader.policy.reporter(&mut reader.producer);
-    assert_eq!(reporter.found(&cx, &Finding::ReverseShell(&finding)), Acceptance::Yes);
-    reader.producer.flush();
-    reader.records().is_empty()
+    report_commanded(&mut reader, facts, &members).is_empty()
 }
 
 #[test]

@@ -4,13 +4,11 @@ use panoptes_records::activities::Activity;
 use panoptes_records::dialect::Dialect;
 use serde_json::{Value, json};
 
+use super::shells::report_commanded;
 use super::{Reader, SOCK, details, names};
 use crate::detect::file_content::ContentChange;
-use crate::detect::reverse_shells::direction::ConnectionDirection;
-use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, InterpreterKind};
-use crate::detect::reverse_shells::judge::Reason;
-use crate::detect::reverse_shells::{ChainMember, ConnectionEnd, MemberConnection, ReverseShell};
-use crate::detect::{Acceptance, Finding, Findings as _};
+use crate::detect::reverse_shells::{ChainMember, MemberConnection};
+use crate::detect::{Finding, Findings as _};
 use crate::policy::PolicyConfig;
 use crate::state::FileAtOpen;
 use crate::state::facts::{ConnectionFacts, DescriptorFacts, ProcessFacts};
@@ -199,28 +197,7 @@ fn report_shell(reader: &mut Reader, world: &World, processes: [u32; 3]) -> Valu
     };
     let [holder, relay, shell] = processes;
     let members = [member(holder, &held[..]), member(relay, &[]), member(shell, &[])];
-    let finding = ReverseShell {
-        reason: Reason::Commanded,
-        direction: ConnectionDirection::Outbound,
-        end: ConnectionEnd::Connection(connection),
-        out_end: None,
-        interpreter: Interpreter {
-            kind: InterpreterKind::Shell,
-            commands: Commands::Input { interactive: true },
-        },
-        is_tunnel: false,
-        since_ns: reader.now.real,
-        scans: 1,
-        members: &members,
-        is_cut: false,
-        inward: &[],
-        outward: &[],
-    };
-    let cx = reader.state.scan_context(&reader.snapshot, reader.now);
-    let mut reporter = reader.policy.reporter(&mut reader.producer);
-    assert_eq!(reporter.found(&cx, &Finding::ReverseShell(&finding)), Acceptance::Yes);
-    reader.producer.flush();
-    let records = reader.records();
+    let records = report_commanded(reader, connection, &members);
     assert_eq!(names(&records), ["reverse_shell_detected"]);
     records[0].clone()
 }

@@ -96,20 +96,9 @@ pub(super) fn connection(time: u32, is_other: bool) -> ConnectionFacts {
 pub(super) fn shell(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
     let process = process_facts(700 + time);
     let members = [ChainMember { process, descriptors: &[], connections: &[], is_cut: false }];
-    let commands = Commands::Input { interactive: true };
     let finding = ReverseShell {
-        reason: Reason::Commanded,
-        direction: ConnectionDirection::Outbound,
-        end: ConnectionEnd::Connection(connection(time, is_other)),
-        out_end: None,
-        interpreter: Interpreter { kind: InterpreterKind::Shell, commands },
-        is_tunnel: false,
-        since_ns: cx.now.real,
         scans: 1 + time,
-        members: &members,
-        is_cut: false,
-        inward: &[],
-        outward: &[],
+        ..commanded(connection(time, is_other), &members, cx.now.real)
     };
     reporter.found(cx, &Finding::ReverseShell(&finding));
 }
@@ -123,21 +112,7 @@ pub(super) fn shell_of_another_program(
     let executable: &[u8] = if is_other { b"/usr/bin/python3" } else { b"/usr/bin/dash" };
     let process = ProcessFacts { executable: Some(executable), ..process_facts(700 + time) };
     let members = [ChainMember { process, descriptors: &[], connections: &[], is_cut: false }];
-    let commands = Commands::Input { interactive: true };
-    let finding = ReverseShell {
-        reason: Reason::Commanded,
-        direction: ConnectionDirection::Outbound,
-        end: ConnectionEnd::Connection(connection(time, false)),
-        out_end: None,
-        interpreter: Interpreter { kind: InterpreterKind::Shell, commands },
-        is_tunnel: false,
-        since_ns: cx.now.real,
-        scans: 1,
-        members: &members,
-        is_cut: false,
-        inward: &[],
-        outward: &[],
-    };
+    let finding = commanded(connection(time, false), &members, cx.now.real);
     reporter.found(cx, &Finding::ReverseShell(&finding));
 }
 
@@ -180,32 +155,31 @@ pub(super) fn packets(
     let port = if is_other { 22 } else { 443 };
     let own = SocketAddr::new("10.0.2.15".parse().unwrap(), 40_000 + time as u16);
     let peer = SocketAddr::new("203.0.113.9".parse().unwrap(), port);
-    let (what, last_ns) = (HiddenConnectionKind::Connection, i64::from(time) + 1);
-    let hidden = HiddenConnection {
-        what,
-        protocol: 6,
-        own,
-        peer,
-        first_ns: 1,
-        last_ns,
-        scans: 9,
-        suspect: None,
-    };
-    reporter.found(cx, &Finding::HiddenConnection(&hidden));
+    hidden_socket(reporter, cx, HiddenConnectionKind::Connection, time, [own, peer]);
 }
 
 pub(super) fn port(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
     let port = if is_other { 31_338 } else { 31_337 };
     let own = SocketAddr::new("10.0.2.15".parse().unwrap(), port);
     let peer = SocketAddr::new("203.0.113.9".parse().unwrap(), 40_000 + time as u16);
-    let (what, last_ns) = (HiddenConnectionKind::Listener, i64::from(time) + 1);
+    hidden_socket(reporter, cx, HiddenConnectionKind::Listener, time, [own, peer]);
+}
+
+/// Reports a hidden TCP socket, whose last packet came at a time in nanoseconds.
+fn hidden_socket(
+    reporter: &mut Reporter<'_>,
+    cx: &ScanContext<'_>,
+    what: HiddenConnectionKind,
+    time: u32,
+    [own, peer]: [SocketAddr; 2],
+) {
     let hidden = HiddenConnection {
         what,
         protocol: 6,
         own,
         peer,
         first_ns: 1,
-        last_ns,
+        last_ns: i64::from(time) + 1,
         scans: 9,
         suspect: None,
     };
