@@ -51,7 +51,7 @@ impl Machine {
 
 /// A process with a connection, and another one with the two pipes of a shell. Nothing connects
 /// them.
-fn apart() -> Machine {
+pub(super) fn apart() -> Machine {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     let (in_read, in_write) = machine.pipe();
@@ -74,7 +74,8 @@ fn sharing() -> (Machine, [FakeFile; 2]) {
 
 const SHARING: &str = "Outbound 40000: 20,21,22 in 20>21>22 out 22>21>20";
 
-fn assert_silent(machine: &Machine, why: &str) {
+/// Asserts that a machine raises no alert in many scans.
+pub(super) fn assert_silent(machine: &Machine, why: &str) {
     assert_eq!(Watch::new().settle(machine), [""; 0], "{why}");
 }
 

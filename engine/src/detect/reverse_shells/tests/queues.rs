@@ -2,6 +2,7 @@
 
 use panoptes_decoders::kernel::msg_queue::IpcMessageQueue;
 
+use super::mappings::{apart, assert_silent};
 use super::*;
 use crate::walk::QueueRow;
 
@@ -41,33 +42,16 @@ pub(super) fn put_queues(snapshot: &mut Snapshot, messages: &[Message]) {
     }
 }
 
-/// A process with a connection, and another one with the two pipes of a shell.
-fn apart() -> Machine {
-    let mut machine = Machine::default();
-    let tcp = machine.connection(40000, PEER);
-    let (in_read, in_write) = machine.pipe();
-    let (out_read, out_write) = machine.pipe();
-    machine.run(20, "outer", "./outer", &[(3, &tcp)]);
-    machine.run(21, "inner", "./inner", &[(4, &in_write), (5, &out_read)]);
-    machine.run(22, "dash", "sh", &[(0, &in_read), (1, &out_write), (2, &out_write)]);
-    machine.received = 3;
-    machine
-}
-
 const fn message(queue: u32, sender: u32, receiver: u32) -> Message {
     Message { queue, sender, receiver, time: 1, received: None }
 }
 
-/// The same, with a queue for each direction.
+/// Two programs apart, with a queue for each direction.
 fn queued() -> Machine {
     Machine { messages: vec![message(1, 20, 21), message(2, 21, 20)], ..apart() }
 }
 
 const QUEUED: &str = "Outbound 40000: 20,21,22 in 20>21>22 out 22>21>20";
-
-fn assert_silent(machine: &Machine, why: &str) {
-    assert_eq!(Watch::new().settle(machine), [""; 0], "{why}");
-}
 
 #[test]
 fn a_shell_behind_two_queues_is_reported() {
