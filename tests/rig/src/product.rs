@@ -4,8 +4,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use crate::command;
+use crate::compare::{self, Report};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
@@ -36,6 +38,30 @@ pub const FROM_MEMORY: &str = "--set=built_in_profiles=false";
 /// Scans a guest's memory file, as [`FROM_MEMORY`] does, and returns the printed lines.
 pub fn scan(guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
     scan_with(&program()?, guest, &[arguments, &[FROM_MEMORY]].concat())
+}
+
+/// A truth may change this often during a scan before the check fails.
+const ATTEMPTS: u32 = 5;
+/// A guest with a workload has more processes than this.
+const PROCESSES_MIN: usize = 30;
+
+/// Compares a scan of everything with the truth of a guest that has a workload. It prints the
+/// comparison, and returns it, as the error if they differ.
+pub fn check_scan(guest: &mut Guest) -> Result<Report> {
+    let report = compare::exact(guest, "", ATTEMPTS, |guest| {
+        let started = Instant::now();
+        let lines = scan(guest, &[]);
+        println!("scanned in {:.2} s", started.elapsed().as_secs_f64());
+        lines
+    })?;
+    println!("{report}");
+    if !report.is_exact() {
+        return Err(Error::new(format!("the scan differs from the truth:\n{report}")));
+    }
+    if report.kind("process").truth <= PROCESSES_MIN {
+        return Err(Error::new(format!("the workload does not run:\n{report}")));
+    }
+    Ok(report)
 }
 
 /// Scans with a program and options of the caller's choice.
