@@ -159,6 +159,5 @@ fn run_program(program: &str, arguments: &[&str]) -> Result<(), String> {
 }
 
 fn cargo(arguments: &[&str]) -> Result<(), String> {
-    let succeeds = cargo::succeeds(cargo::command().args(arguments))?;
-    succeeds.then_some(()).ok_or_else(|| format!("cargo {} failed", arguments.join(" ")))
+    cargo::must(cargo::command().args(arguments), &format!("cargo {}", arguments.join(" ")))
 }

@@ -39,6 +39,12 @@ pub(crate) fn succeeds(command: &mut Command) -> Result<bool, String> {
     Ok(status.map_err(wrong)?.success())
 }
 
+/// Runs a command to its end; its output goes to the terminal. Returns an error with `title` if the
+/// command fails.
+pub(crate) fn must(command: &mut Command, title: &str) -> Result<(), String> {
+    succeeds(command)?.then_some(()).ok_or_else(|| format!("{title} failed; see above"))
+}
+
 /// Runs a command to its end and passes on each line of its output meanwhile.
 pub(crate) fn each_line(
     command: &mut Command,
@@ -138,8 +144,7 @@ pub(crate) fn example(name: &str, arguments: &[&Path]) -> Result<(), String> {
     let mut build = command();
     build.args(["build", "--quiet", "--example", name]).args(WORKSPACE);
     let program = program(build, "example", name)?;
-    let succeeds = succeeds(Command::new(program).args(arguments))?;
-    succeeds.then_some(()).ok_or_else(|| format!("the example {name} failed"))
+    must(Command::new(program).args(arguments), &format!("the example {name}"))
 }
 
 /// The program in one of cargo's messages (the Cargo Book, External tools: JSON messages), if the

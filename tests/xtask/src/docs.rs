@@ -15,8 +15,7 @@ pub(crate) fn run() -> Result<(), String> {
     plots::run()?;
     let mut command = cargo::command();
     command.args(["test", "--quiet"]).args(WORKSPACE).args(TESTS).env(WRITE, "1");
-    let succeeds = cargo::succeeds(&mut command)?;
-    succeeds.then_some(()).ok_or_else(|| "not all pages were written; see above".to_owned())
+    cargo::must(&mut command, "a test that writes pages")
 }
 
 #[cfg(test)]

@@ -70,8 +70,7 @@ fn mutate_packets(packets: u64, seed: u64) -> Result<(), String> {
     let mut command = cargo::command();
     command.args(program).args(["--example", "mutated_packets", "--"]);
     command.args(["--packets", &numbers[0], "--seed", &numbers[1]]);
-    let message = "the mutated packets failed; see above";
-    cargo::succeeds(&mut command)?.then_some(()).ok_or_else(|| message.to_owned())
+    cargo::must(&mut command, "a program of mutated packets")
 }
 
 pub(crate) fn run(options: Options) -> Result<(), String> {

@@ -97,8 +97,7 @@ fn generate(program: &dyn Fn() -> Command, folder: &Path, date: &str) -> Result<
 /// Replaces files by compressed ones, as Debian's policy asks of manual pages.
 fn compress(files: &[PathBuf]) -> Result<(), String> {
     // Without times and names, so that equal files stay equal.
-    let succeeds = cargo::succeeds(Command::new("gzip").arg("-9nf").args(files))?;
-    succeeds.then_some(()).ok_or_else(|| "gzip failed; see above".to_owned())
+    cargo::must(Command::new("gzip").arg("-9nf").args(files), "gzip")
 }
 
 /// Writes the manual page of a command and those of its subcommands.
@@ -160,8 +159,7 @@ fn install_cargo_deb() -> Result<(), String> {
     println!("cargo-deb is being compiled, once; this takes about 12 minutes on 2 cores …");
     let mut install = cargo::command();
     install.args(["install", "cargo-deb", "--locked", "--version", CARGO_DEB]);
-    let succeeds = cargo::succeeds(&mut install)?;
-    succeeds.then_some(()).ok_or_else(|| "cargo-deb could not be installed; see above".to_owned())
+    cargo::must(&mut install, "the installation of cargo-deb")
 }
 
 /// Checks the package by lintian, if that is installed.

@@ -124,6 +124,6 @@ impl Platform {
 /// Installs rustc's libraries for a target. Changes nothing if they are already there.
 fn add_target(triple: &str) -> Result<(), String> {
     let mut add = Command::new("rustup");
-    let succeeds = cargo::succeeds(add.args(["--quiet", "target", "add", triple]))?;
-    succeeds.then_some(()).ok_or_else(|| format!("rustup could not install {triple}; see above"))
+    add.args(["--quiet", "target", "add", triple]);
+    cargo::must(&mut add, &format!("rustup's installation of {triple}"))
 }

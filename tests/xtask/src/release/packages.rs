@@ -38,9 +38,7 @@ pub(super) fn make_rpms(sources: &ReleaseSources) -> Result<(), String> {
         rpm.args(platform.triple().iter().flat_map(|triple| ["--target", triple]));
         rpm.arg("--output").arg(&sources.page);
         platform.equip(&mut rpm);
-        if !cargo::succeeds(&mut rpm)? {
-            return Err("cargo-generate-rpm failed; see above".to_owned());
-        }
+        cargo::must(&mut rpm, "cargo-generate-rpm")?;
     }
     Ok(())
 }

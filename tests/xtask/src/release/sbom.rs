@@ -27,9 +27,7 @@ pub(super) fn make(sources: &ReleaseSources) -> Result<(), String> {
     list.args(["--format", "json", "--spec-version", "1.5", "--all"]);
     list.args(["--target", "x86_64-unknown-linux-gnu"]);
     sources.platform(Platform::default(), &[]).equip(&mut list);
-    if !cargo::succeeds(&mut list)? {
-        return Err("cargo-cyclonedx failed; see above".to_owned());
-    }
+    cargo::must(&mut list, "cargo-cyclonedx")?;
     let path = copied.join(WRITTEN);
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let text = without_folder(&text, &copied)?;

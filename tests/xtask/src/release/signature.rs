@@ -44,9 +44,7 @@ pub(super) fn sum_and_sign(page: &Path, key: Option<&Path>) -> Result<(), String
     let mut sign = Command::new("ssh-keygen");
     sign.current_dir(page).args(["-Y", "sign", "-n", NAMESPACE, "-f"]).arg(key).arg(SUMS);
     // It may ask for the passphrase.
-    if !cargo::succeeds(&mut sign)? {
-        return Err("ssh-keygen could not sign; see above".to_owned());
-    }
+    cargo::must(&mut sign, "ssh-keygen")?;
     check_signature(page)
 }
 

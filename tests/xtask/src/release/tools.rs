@@ -31,9 +31,7 @@ impl ReleaseTool {
         println!("{name} {version} is being compiled, once; this takes some minutes …");
         let mut install = cargo::command();
         install.args(["install", name, "--locked", "--version", &format!("={version}"), "--root"]);
-        if !cargo::succeeds(install.arg(&folder))? {
-            return Err(format!("{name} could not be compiled; see above"));
-        }
+        cargo::must(install.arg(&folder), &format!("the build of {name}"))?;
         Ok(program)
     }
 }
