@@ -2,7 +2,7 @@
 //!
 //! All of it is made of the present commit, exported into a folder of its own. Paths, times, owners
 //! and orders are the same in each build. So two builds are equal byte for byte; `--twice` builds
-//! in a second folder and compares. Sums, a signature and a trial of what was made follow.
+//! in a second folder and compares. Sums, a trial of what was made, and a signature follow.
 //!
 //! Start reading at [`step::ReleaseStep`]; [`sources`] has what makes builds equal.
 
@@ -46,7 +46,8 @@ pub(crate) struct Options {
     /// Build in a second folder, too, and compare all files byte for byte
     #[arg(long)]
     twice: bool,
-    /// The private key of ssh that signs the sums; it lies outside of the repository
+    /// The private key of ssh that signs the sums of a whole page after its trial; it lies outside
+    /// of the repository
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }
@@ -74,17 +75,33 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     if count.failed > 0 {
         println!("== neither sums nor a signature: a part of the page failed");
     } else if is_chosen(ReleaseStep::Sums) {
-        let sign = || signature::sum_and_sign(&page, key.as_deref());
-        count.add(part(&mut stages, "sums", || sign().map(|()| Count::of_one(true))));
+        let sum = || signature::sum(&page, key.is_some());
+        count.add(part(&mut stages, "sums", || sum().map(|()| Count::of_one(true))));
     }
     if is_chosen(ReleaseStep::Trial) {
         count.add(trial::run(&page, &mut stages));
+    }
+    if is_chosen(ReleaseStep::Sums) {
+        count.add(sign(&page, key.as_deref(), count.failed > 0, &mut stages));
     }
     println!("== stages\n{}", stages.table().trim_end());
     println!("{:8.1} s  in all; the page is in {PAGE}", begin.elapsed().as_secs_f64());
     println!("{} passed, {} failed", count.passed, count.failed);
     // The sum stays the last line.
     if count.failed == 0 { Ok(()) } else { Err(String::new()) }
+}
+
+/// Signs the sums of a page, unless something failed before. Without a key, nothing is signed.
+fn sign(page: &Path, key: Option<&Path>, has_failed: bool, stages: &mut Stages) -> Count {
+    let Some(key) = key else {
+        println!("== no signature, as --key names no private key");
+        return Count::default();
+    };
+    if has_failed {
+        println!("== no signature: a part of the page, or its trial, failed");
+        return Count::default();
+    }
+    part(stages, "signature", || signature::sign(page, key).map(|()| Count::of_one(true)))
 }
 
 /// Makes the files of these steps, and if `is_repeated` makes them again elsewhere and compares.

@@ -1,5 +1,6 @@
 //! SHA-256 sums of all files of the page, and their signature by a key of ssh.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::Command;
 use panoptes_rig::cache;
 use sha2::{Digest as _, Sha256};
 
-use super::step::{SIGNATURE, SUMS};
+use super::step::{ReleaseStep, SIGNATURE, SUMS};
 use crate::cargo;
 use crate::folders::ROOT;
 
@@ -27,20 +28,28 @@ pub(super) fn private_key(path: &Path) -> Result<PathBuf, String> {
     Ok(key)
 }
 
-/// Writes the sums of all files of the page, and signs them where there is a key.
-pub(super) fn sum_and_sign(page: &Path, key: Option<&Path>) -> Result<(), String> {
+/// Writes the sums of all files of the page. `must_be_whole` refuses a page that lacks a file of a
+/// release, or has another one.
+pub(super) fn sum(page: &Path, must_be_whole: bool) -> Result<(), String> {
     remove(page)?;
     let names = names(page)?;
     if names.is_empty() {
         return Err(format!("{} has no files", page.display()));
     }
+    if must_be_whole {
+        check_names(&names)?;
+    }
     let sums = sums(page, &names)?;
     cache::write(&page.join(SUMS), sums.as_bytes())?;
     println!("{SUMS}: {} files", names.len());
-    let Some(key) = key else {
-        println!("{SIGNATURE}: none, as --key names no private key");
-        return Ok(());
-    };
+    Ok(())
+}
+
+/// Signs the sums of a whole page.
+pub(super) fn sign(page: &Path, key: &Path) -> Result<(), String> {
+    // A trial of an hour may lie between the sums and this.
+    check(page)?;
+    check_names(&names(page)?)?;
     let mut sign = Command::new("ssh-keygen");
     sign.current_dir(page).args(["-Y", "sign", "-n", NAMESPACE, "-f"]).arg(key).arg(SUMS);
     // It may ask for the passphrase.
@@ -91,6 +100,19 @@ fn names(page: &Path) -> Result<Vec<String>, String> {
     Ok(names.filter(|name| ![SUMS, SIGNATURE].contains(name)).map(str::to_owned).collect())
 }
 
+/// Compares the files of a page with those that a release has.
+fn check_names(names: &[String]) -> Result<(), String> {
+    let builds = ReleaseStep::ALL.into_iter().filter(|step| step.is_build());
+    let expected: BTreeSet<String> = builds.flat_map(ReleaseStep::files).collect();
+    let names: BTreeSet<String> = names.iter().cloned().collect();
+    if names == expected {
+        return Ok(());
+    }
+    let list = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+    let (lacking, extra) = (list(&expected - &names), list(&names - &expected));
+    Err(format!("the page is no whole release; it lacks: {lacking}; it has also: {extra}"))
+}
+
 /// The sums of these files, one a line, as sha256sum(1) writes and checks them.
 fn sums(page: &Path, names: &[String]) -> Result<String, String> {
     let mut text = String::new();
@@ -134,16 +156,38 @@ mod tests {
     #[test]
     fn each_file_of_a_page_must_have_its_sum() {
         let folder = Temporary::new("release-sums").expect("there is room");
-        assert!(sum_and_sign(&folder.0, None).is_err());
+        assert!(sum(&folder.0, false).is_err());
         for name in ["a.deb", "b.rpm"] {
             fs::write(folder.0.join(name), name).expect("there is room");
         }
-        sum_and_sign(&folder.0, None).expect("there is room");
+        sum(&folder.0, false).expect("there is room");
         assert_eq!(check(&folder.0), Ok(()));
         fs::write(folder.0.join("b.rpm"), "other").expect("there is room");
         assert!(check(&folder.0).is_err());
         fs::write(folder.0.join("b.rpm"), "b.rpm").expect("there is room");
         fs::write(folder.0.join("c"), "").expect("there is room");
         assert!(check(&folder.0).is_err());
+    }
+
+    #[test]
+    fn only_a_whole_page_is_signed() {
+        let folder = Temporary::new("release-whole").expect("there is room");
+        let builds = ReleaseStep::ALL.into_iter().filter(|step| step.is_build());
+        let names: Vec<String> = builds.flat_map(ReleaseStep::files).collect();
+        for name in &names {
+            fs::write(folder.0.join(name), name).expect("there is room");
+        }
+        assert_eq!(sum(&folder.0, true), Ok(()));
+        fs::write(folder.0.join("old.deb"), "").expect("there is room");
+        let error = sum(&folder.0, true).unwrap_err();
+        assert!(error.ends_with("it lacks: ; it has also: old.deb"), "{error}");
+        fs::remove_file(folder.0.join(&names[0])).expect("it exists");
+        let error = sum(&folder.0, true).unwrap_err();
+        let expected = format!("it lacks: {}; it has also: old.deb", names[0]);
+        assert!(error.ends_with(&expected), "{error}");
+        // No key is asked for a part of a page.
+        assert_eq!(sum(&folder.0, false), Ok(()));
+        let error = sign(&folder.0, Path::new("/nowhere/key")).unwrap_err();
+        assert!(error.ends_with(&expected), "{error}");
     }
 }
