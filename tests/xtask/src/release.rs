@@ -30,6 +30,7 @@ use self::sources::ReleaseSources;
 use self::step::ReleaseStep;
 use crate::folders::ROOT;
 use crate::results::Count;
+use crate::skips;
 use crate::stages::Stages;
 use crate::test::part;
 
@@ -37,7 +38,7 @@ use crate::test::part;
 ///
 /// Static programs, packages, the container image, documents, an SBOM, sums and a signature. Takes
 /// an hour or more; the image and trials of packages take root. The last line is
-/// `N passed, N failed`.
+/// `N passed, N failed, N skipped`; what was skipped comes before.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Do only this; may be repeated
@@ -86,7 +87,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
     println!("== stages\n{}", stages.table().trim_end());
     println!("{:8.1} s  in all; the page is in {PAGE}", begin.elapsed().as_secs_f64());
-    println!("{} passed, {} failed", count.passed, count.failed);
+    skips::print();
+    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
     // The sum stays the last line.
     if count.failed == 0 { Ok(()) } else { Err(String::new()) }
 }

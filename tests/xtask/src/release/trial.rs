@@ -16,6 +16,7 @@ use super::step::{self, ReleaseStep, SUMS};
 use super::{archive, signature};
 use crate::platform::{Platform, STATIC};
 use crate::results::Count;
+use crate::skips;
 use crate::stages::Stages;
 use crate::test::part;
 
@@ -109,13 +110,13 @@ fn inside(root: &Path) -> Command {
 /// Installs a package, checks what it has made, and removes it. That of this machine is installed
 /// in a root of Debian, where its scripts and its program run.
 fn try_rpm(path: &Path) -> Result<Count, String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can install it in a root of its own");
+        skips::note(&format!("trial of {name} needs root (it is installed in a root of its own)"));
         return Ok(Count { skipped: 1, ..Count::default() });
     }
     install::ensure_named(&["rpm"])?;
     let root = trial_folder("rpm")?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let scripts: &[&str] = if name.contains(std::env::consts::ARCH) {
         make_debian(&root)?;
         output(with_proc(&root).args(["--install", "--nodeps"]).arg(path))?;
