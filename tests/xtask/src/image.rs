@@ -2,7 +2,8 @@
 //! uses it, too.
 //!
 //! A base image that no registry gives is made here instead: of the Debian packages that it has,
-//! by mmdebstrap, and with this machine's Rust. The recipe is the same.
+//! by mmdebstrap, and with this machine's Rust. The recipe is the same. A release refuses such an
+//! image unless `--own-base` allows it, and the image states it by [`OWN_BASE`].
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,6 +18,9 @@ const RECIPE: &str = "packaging/container/Containerfile";
 const NAME: &str = "localhost/panoptes";
 /// A release of Debian, as its packages name it.
 const SUITE: &str = "bookworm";
+
+/// The label of an image whose base was made here.
+const OWN_BASE: &str = "panoptes.base=own";
 
 /// A base image of the recipe, and what is made if it cannot be had.
 struct Base {
@@ -45,33 +49,42 @@ const BASES: [Base; 2] = [
 ];
 
 pub(crate) fn run() -> Result<(), String> {
-    build(Path::new(ROOT), &[])?;
+    build(Path::new(ROOT), &[], true)?;
     use_it()?;
     println!("{}", output(podman("images")?.arg(NAME))?.trim_end());
     Ok(())
 }
 
 /// Builds the image from the sources in a folder, with all its times at `epoch`, in seconds since
-/// 1970; runs it, and writes it into an archive as the OCI specifies images.
-pub(crate) fn archive(sources: &Path, epoch: u64, path: &Path) -> Result<(), String> {
+/// 1970; runs it, and writes it into an archive as the OCI specifies images. `own_base` allows base
+/// images that are made here.
+pub(crate) fn archive(
+    sources: &Path,
+    epoch: u64,
+    own_base: bool,
+    path: &Path,
+) -> Result<(), String> {
     // A layer of an earlier build would be no second build.
-    build(sources, &["--no-cache".to_owned(), format!("--timestamp={epoch}")])?;
+    build(sources, &["--no-cache".to_owned(), format!("--timestamp={epoch}")], own_base)?;
     use_it()?;
     let mut save = podman("save")?;
     succeeds(save.args(["--quiet", "--format", "oci-archive", "--output"]).arg(path).arg(NAME))
 }
 
-/// Builds the image from the sources in a folder, with more options of podman.
-fn build(sources: &Path, options: &[String]) -> Result<(), String> {
+/// Builds the image from the sources in a folder, with more options of podman. `own_base` allows
+/// base images that are made here.
+fn build(sources: &Path, options: &[String], own_base: bool) -> Result<(), String> {
     let mut are_stood_in = false;
     for base in &BASES {
-        are_stood_in |= obtain(base)?;
+        are_stood_in |= obtain(base, own_base)?;
     }
     let mut build = podman("build")?;
     // chroot: without a network of its own, which takes a plug-in.
     build.args(["--isolation", "chroot", "--pull=never", "--tag", NAME]);
     build.args(["--file", RECIPE, "--ignorefile", &format!("{RECIPE}.containerignore")]);
     if are_stood_in {
+        println!("the image's base is made here: its label is {OWN_BASE}");
+        build.arg(format!("--label={OWN_BASE}"));
         build.args(toolchain()?);
     }
     succeeds(build.args(options).arg(".").current_dir(sources))
@@ -86,17 +99,24 @@ fn use_it() -> Result<(), String> {
     Ok(())
 }
 
-/// Pulls a base image unless it is there, or makes one in its place; returns whether it was made.
-fn obtain(base: &Base) -> Result<bool, String> {
+/// Pulls a base image unless it is there, or makes one in its place if `own_base` allows it; returns
+/// whether it was made.
+fn obtain(base: &Base, own_base: bool) -> Result<bool, String> {
     let label = "{{.Labels.standin}}";
     let known = output(podman("image")?.args(["inspect", "--format", label, base.image]));
-    if let Ok(label) = known {
-        return Ok(label.trim() == "yes");
+    // One that an earlier command has made is replaced where that is not allowed.
+    if let Ok(is_made) = known.map(|label| label.trim() == "yes")
+        && (own_base || !is_made)
+    {
+        return Ok(is_made);
     }
     if bounded::status_within(podman("pull")?.arg(base.image), bounded::LONG)
         .is_ok_and(|status| status.success())
     {
         return Ok(false);
+    }
+    if !own_base {
+        return Err(format!("no registry gives {}; --own-base makes one here", base.image));
     }
     println!("{} cannot be had; making one of Debian's packages", base.image);
     let folder = folder()?;

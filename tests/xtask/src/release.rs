@@ -51,6 +51,10 @@ pub(crate) struct Options {
     /// of the repository
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Make a base image of Debian's packages where no registry gives it; the image has the label
+    /// `panoptes.base=own` then
+    #[arg(long)]
+    own_base: bool,
 }
 
 /// The folder of the page, and that of the second build's, below the root of the repository.
@@ -71,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let mut count = Count::default();
     // A page that exists can be signed and tried whatever was committed since.
     if !builds.is_empty() {
-        count.add(build(&builds, options.twice, &page, &mut stages)?);
+        count.add(build(&builds, options, &page, &mut stages)?);
     }
     if count.failed > 0 {
         println!("== neither sums nor a signature: a part of the page failed");
@@ -106,23 +110,23 @@ fn sign(page: &Path, key: Option<&Path>, has_failed: bool, stages: &mut Stages) 
     part(stages, "signature", || signature::sign(page, key).map(|()| Count::of_one(true)))
 }
 
-/// Makes the files of these steps, and if `is_repeated` makes them again elsewhere and compares.
+/// Makes the files of these steps. `--twice` makes them again elsewhere and compares.
 fn build(
     steps: &[ReleaseStep],
-    is_repeated: bool,
+    options: &Options,
     page: &Path,
     stages: &mut Stages,
 ) -> Result<Count, String> {
     let first = ReleaseSources::export("first", page)?;
     // Those of other files than the ones that follow.
     signature::remove(page)?;
-    let mut count = make_all(steps, &first, stages);
-    if is_repeated {
+    let mut count = make_all(steps, &first, options, stages);
+    if options.twice {
         let page = Path::new(ROOT).join(SECOND_PAGE);
         cache::remove(&page)?;
         // A longer path: what has it in its bytes differs in length, too.
         let second = ReleaseSources::export("second-of-two", &page)?;
-        count.add(make_all(steps, &second, stages));
+        count.add(make_all(steps, &second, options, stages));
         let compare = || comparison::compare(&first.page, &second.page);
         count.add(part(stages, "comparison", || compare().map(|()| Count::of_one(true))));
     }
@@ -130,18 +134,23 @@ fn build(
 }
 
 /// Makes the files of these steps. One that fails does not end the others.
-fn make_all(steps: &[ReleaseStep], sources: &ReleaseSources, stages: &mut Stages) -> Count {
+fn make_all(
+    steps: &[ReleaseStep],
+    sources: &ReleaseSources,
+    options: &Options,
+    stages: &mut Stages,
+) -> Count {
     let mut count = Count::default();
     for step in steps {
         let title = format!("{} of the build {}", step.name(), sources.name);
-        let work = || make(*step, sources).map(|()| Count::of_one(true));
+        let work = || make(*step, sources, options).map(|()| Count::of_one(true));
         count.add(part(stages, &title, work));
     }
     count
 }
 
 /// Makes the files of a step, and prints their sizes.
-fn make(step: ReleaseStep, sources: &ReleaseSources) -> Result<(), String> {
+fn make(step: ReleaseStep, sources: &ReleaseSources, options: &Options) -> Result<(), String> {
     let paths: Vec<PathBuf> = step.files().iter().map(|name| sources.page.join(name)).collect();
     for path in &paths {
         // What an earlier run made must not pass for a new file.
@@ -151,7 +160,7 @@ fn make(step: ReleaseStep, sources: &ReleaseSources) -> Result<(), String> {
         ReleaseStep::Static => static_programs::make(sources)?,
         ReleaseStep::Deb => packages::make_debs(sources)?,
         ReleaseStep::Rpm => packages::make_rpms(sources)?,
-        ReleaseStep::Image => packages::make_image(sources)?,
+        ReleaseStep::Image => packages::make_image(sources, options.own_base)?,
         ReleaseStep::Manual => pages::make_manual(sources)?,
         ReleaseStep::Book => pages::make_book(sources)?,
         ReleaseStep::Sbom => sbom::make(sources)?,

@@ -43,12 +43,12 @@ pub(super) fn make_rpms(sources: &ReleaseSources) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the archive of the container image.
-pub(super) fn make_image(sources: &ReleaseSources) -> Result<(), String> {
+/// Makes the archive of the container image. `own_base` allows base images that are made here.
+pub(super) fn make_image(sources: &ReleaseSources, own_base: bool) -> Result<(), String> {
     let scratch = sources.scratch("image")?;
     let name = ReleaseStep::Image.files().concat();
     let path = scratch.join(&name);
-    image::archive(&sources.folder, sources.epoch, &path)?;
+    image::archive(&sources.folder, sources.epoch, own_base, &path)?;
     let unpacked = sources.scratch("image-unpacked")?;
     archive::normalise(&path, sources.epoch, &unpacked)?;
     Ok(cache::copy(&path, &sources.page.join(name))?)
