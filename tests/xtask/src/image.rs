@@ -31,6 +31,13 @@ struct Base {
     hook: &'static str,
 }
 
+/// The folders of the sources and of cargo in the first base image; cargo's where it is made here
+/// is that of root.
+pub(crate) const SOURCES: &str = "/src";
+pub(crate) const CARGO_HOMES: [&str; 2] = ["/usr/local/cargo", "/root/.cargo"];
+/// The folder of its Rust, in either case.
+pub(crate) const RUSTUP_HOME: &str = "/usr/local/rustup";
+
 const BASES: [Base; 2] = [
     Base {
         image: "docker.io/library/rust:1.95-bookworm",
@@ -56,16 +63,22 @@ pub(crate) fn run() -> Result<(), String> {
 }
 
 /// Builds the image from the sources in a folder, with all its times at `epoch`, in seconds since
-/// 1970; runs it, and writes it into an archive as the OCI specifies images. `own_base` allows base
-/// images that are made here.
+/// 1970, and with these options of rustc; runs it, and writes it into an archive as the OCI
+/// specifies images. `own_base` allows base images that are made here.
 pub(crate) fn archive(
     sources: &Path,
     epoch: u64,
+    flags: &str,
     own_base: bool,
     path: &Path,
 ) -> Result<(), String> {
-    // A layer of an earlier build would be no second build.
-    build(sources, &["--no-cache".to_owned(), format!("--timestamp={epoch}")], own_base)?;
+    let options = [
+        // A layer of an earlier build would be no second build.
+        "--no-cache".to_owned(),
+        format!("--timestamp={epoch}"),
+        format!("--build-arg=RUSTFLAGS={flags}"),
+    ];
+    build(sources, &options, own_base)?;
     use_it()?;
     let mut save = podman("save")?;
     succeeds(save.args(["--quiet", "--format", "oci-archive", "--output"]).arg(path).arg(NAME))
@@ -131,7 +144,7 @@ fn obtain(base: &Base, own_base: bool) -> Result<bool, String> {
     import.args(["--change", "ENV PATH=/usr/local/cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
     succeeds(
         import
-            .args(["--change", "ENV RUSTUP_HOME=/usr/local/rustup"])
+            .args(["--change", &format!("ENV RUSTUP_HOME={RUSTUP_HOME}")])
             .arg(&archive)
             .arg(base.image),
     )?;
@@ -147,7 +160,7 @@ fn toolchain() -> Result<Vec<String>, String> {
     };
     let (rustup, cargo) = (folder("RUSTUP_HOME", ".rustup"), folder("CARGO_HOME", ".cargo"));
     Ok(vec![
-        format!("--volume={rustup}:/usr/local/rustup:ro"),
+        format!("--volume={rustup}:{RUSTUP_HOME}:ro"),
         format!("--volume={cargo}/bin:/usr/local/cargo/bin:ro"),
         // Crates are taken from here; what is unpacked stays in the build.
         format!("--volume={cargo}/registry:/root/.cargo/registry:rw"),
@@ -194,5 +207,7 @@ mod tests {
         let images =
             recipe.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(' ').next());
         assert!(images.eq(BASES.iter().map(|base| base.image)));
+        assert!(recipe.contains(&format!("\nWORKDIR {SOURCES}\n")));
+        assert!(recipe.contains("\nARG RUSTFLAGS\n"));
     }
 }

@@ -43,6 +43,14 @@ pub(super) fn unpack(archive: &Path, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Unpacks one file of an archive into a folder that exists.
+pub(super) fn unpack_one(archive: &Path, folder: &Path, name: &str) -> Result<(), String> {
+    let mut tar = Command::new("tar");
+    tar.arg("--extract").arg("--file").arg(archive).arg("--directory").arg(folder).arg(name);
+    output(&mut tar)?;
+    Ok(())
+}
+
 /// Packs an archive again, so that its times, owners and order are those of [`pack`]. `scratch` is
 /// an empty folder.
 pub(super) fn normalise(archive: &Path, epoch: u64, scratch: &Path) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! Packages of distributions, and the container image.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use panoptes_rig::cache;
@@ -48,10 +48,25 @@ pub(super) fn make_image(sources: &ReleaseSources, own_base: bool) -> Result<(),
     let scratch = sources.scratch("image")?;
     let name = ReleaseStep::Image.files().concat();
     let path = scratch.join(&name);
-    image::archive(&sources.folder, sources.epoch, own_base, &path)?;
+    let flags = sources.container_flags();
+    image::archive(&sources.folder, sources.epoch, &flags, own_base, &path)?;
     let unpacked = sources.scratch("image-unpacked")?;
     archive::normalise(&path, sources.epoch, &unpacked)?;
+    sources.check_paths(&image_program(&unpacked, &sources.scratch("image-program")?)?)?;
     Ok(cache::copy(&path, &sources.page.join(name))?)
+}
+
+/// Unpacks the program of an unpacked image in the OCI's form into an empty folder; its path.
+fn image_program(image: &Path, folder: &Path) -> Result<PathBuf, String> {
+    let program = folder.join("usr/bin/panoptes");
+    for blob in cache::list(&image.join("blobs/sha256"))? {
+        // Others are layers without it, or no archives.
+        let _ = archive::unpack_one(&blob, folder, "usr/bin/panoptes");
+        if program.is_file() {
+            return Ok(program);
+        }
+    }
+    Err("no layer of the image has the program".to_owned())
 }
 
 /// This machine, and arm64 machines. Programs use the C library of either.
@@ -77,7 +92,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::folders::ROOT;
+    use crate::folders::{ROOT, Temporary};
 
     /// Files that only Debian packages have.
     const OF_DEBIAN: [&str; 2] =
@@ -88,6 +103,26 @@ mod tests {
         "packaging/systemd/panoptes-flow.service",
         "packaging/systemd/panoptes.service",
     ];
+
+    #[test]
+    fn the_program_of_an_image_is_found_in_its_layer() {
+        let folder = Temporary::new("release-layers").expect("there is room");
+        let at = |path: &str| folder.0.join(path);
+        for path in ["image/blobs/sha256", "layer/usr/bin", "layer/etc", "to", "to-none"] {
+            fs::create_dir_all(at(path)).expect("there is room");
+        }
+        fs::write(at("layer/usr/bin/panoptes"), "program").expect("there is room");
+        fs::write(at("image/blobs/sha256/0"), "{}").expect("there is room");
+        let layer = |entry: &str, name: &str| {
+            let archive = at("image/blobs/sha256").join(name);
+            archive::pack(&at("layer"), &[entry], 7, &archive).expect("tar packs it");
+        };
+        layer("etc", "1");
+        assert!(image_program(&at("image"), &at("to-none")).is_err());
+        layer("usr", "2");
+        let program = image_program(&at("image"), &at("to")).expect("a layer has it");
+        assert_eq!(fs::read_to_string(program).expect("it exists"), "program");
+    }
 
     fn manifest() -> String {
         let path = Path::new(ROOT).join("engine/panoptes/Cargo.toml");

@@ -9,6 +9,7 @@ use panoptes_rig::{cache, output};
 
 use super::archive;
 use crate::folders::ROOT;
+use crate::image;
 use crate::platform::Platform;
 
 /// The folder of all builds, below the root of the repository.
@@ -87,6 +88,11 @@ impl ReleaseSources {
         ])
     }
 
+    /// Options of rustc for a build of these sources in the container image: see [`image`].
+    pub(super) fn container_flags(&self) -> String {
+        remapped(&container_paths(&self.paths)).collect::<Vec<_>>().join(" ")
+    }
+
     /// Checks that a program names no folder of this machine.
     pub(super) fn check_paths(&self, program: &Path) -> Result<(), String> {
         let bytes = fs::read(program).map_err(|e| format!("{}: {e}", program.display()))?;
@@ -163,6 +169,24 @@ fn paths(sources: &Path, target: &Path) -> Result<Vec<(PathBuf, String)>, String
     Ok(paths)
 }
 
+/// The same in the container image, whose Rust may be that of this machine.
+fn container_paths(paths: &[(PathBuf, String)]) -> Vec<(PathBuf, String)> {
+    let mut inside = vec![(PathBuf::from(image::SOURCES), SOURCES.to_owned())];
+    inside.extend(image::CARGO_HOMES.map(|home| (home.into(), CARGO.to_owned())));
+    for (path, name) in paths {
+        if let Some(at) = path.ancestors().find(|at| at.ends_with("toolchains")) {
+            // `toolchains/NAME/lib/rustlib/src/rust`.
+            let rest = path.strip_prefix(at.parent().unwrap_or(at)).unwrap_or(path);
+            inside.push((Path::new(image::RUSTUP_HOME).join(rest), name.clone()));
+        }
+        if let (REGISTRY, Some(registry)) = (name.as_str(), path.file_name()) {
+            let homes = image::CARGO_HOMES.map(|home| Path::new(home).join("registry/src"));
+            inside.extend(homes.map(|home| (home.join(registry), name.clone())));
+        }
+    }
+    inside
+}
+
 /// Options that have rustc write other paths than those of this machine.
 fn remapped(paths: &[(PathBuf, String)]) -> impl Iterator<Item = String> {
     paths.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
@@ -191,6 +215,26 @@ mod tests {
         let paths = paths.map(|(from, to)| (PathBuf::from(from), to.to_owned()));
         let options: Vec<String> = remapped(&paths).collect();
         assert_eq!(options, ["--remap-path-prefix=/a b=/x", "--remap-path-prefix=/c=/y/z"]);
+    }
+
+    #[test]
+    fn paths_of_the_container_are_replaced() {
+        let paths = [
+            ("/home/a/.cargo", CARGO),
+            ("/home/a/.rustup/toolchains/1.95/lib/rustlib/src/rust", "/rustc/abc"),
+            ("/home/a/.cargo/registry/src/mirror-1", REGISTRY),
+        ];
+        let paths = paths.map(|(from, to)| (PathBuf::from(from), to.to_owned()));
+        let options: Vec<String> = remapped(&container_paths(&paths)).collect();
+        let expected = [
+            "/src=/usr/src/panoptes",
+            "/usr/local/cargo=/usr/src/cargo",
+            "/root/.cargo=/usr/src/cargo",
+            "/usr/local/rustup/toolchains/1.95/lib/rustlib/src/rust=/rustc/abc",
+            "/usr/local/cargo/registry/src/mirror-1=/usr/src/cargo/registry",
+            "/root/.cargo/registry/src/mirror-1=/usr/src/cargo/registry",
+        ];
+        assert_eq!(options, expected.map(|option| format!("--remap-path-prefix={option}")));
     }
 
     #[test]
