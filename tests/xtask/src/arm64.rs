@@ -1,7 +1,7 @@
 //! `cargo xtask arm64`: Panoptes as a program of arm64 machines, such as a BlueField's own cores.
 //!
 //! Debian 12's cross compiler links it against glibc 2.36, of which it uses nothing that is newer
-//! than [`GLIBC_MAX`]. Tests of what computes run in QEMU's emulator of programs. It lacks
+//! than [`glibc::GLIBC_MAX`]. Tests of what computes run in QEMU's emulator of programs. It lacks
 //! io_uring and seccomp, and cannot start programs. The other tests run on a real kernel.
 
 mod kernel;
@@ -17,7 +17,7 @@ use crate::cargo::{self, Executable};
 use crate::platform::Platform;
 use crate::results::{self, Count};
 use crate::stages::Stages;
-use crate::{folders, package, test};
+use crate::{folders, glibc, package, test};
 
 /// Builds Panoptes for arm64, makes its Debian package, and runs its tests
 ///
@@ -37,9 +37,6 @@ enum Part {
     /// Run the other tests on a real kernel, in an emulator of machines; a machine scans itself
     Kernel,
 }
-
-/// The C library of Ubuntu 22.04, which BlueFields run.
-const GLIBC_MAX: (u32, u32) = (2, 35);
 
 /// The packages whose tests are built.
 const PACKAGES: [&str; 14] = [
@@ -182,27 +179,12 @@ fn make_package(platform: &Platform) -> Result<(), String> {
     packages::unpack(&made, &unpacked)?;
     let program = unpacked.join("usr/bin/panoptes");
     let symbols = output(Command::new("aarch64-linux-gnu-objdump").arg("-T").arg(&program))?;
-    let (major, minor) = newest_glibc(&symbols).ok_or("the program uses no symbol of glibc")?;
-    println!("the program needs glibc {major}.{minor}");
+    let (major, minor) = glibc::check(&symbols)?;
     let library = format!("libc6 (>= {major}.{minor}),");
     if architecture != "arm64" || !depends.starts_with(&library) {
         return Err(format!("{} does not state this", made.display()));
     }
-    if (major, minor) > GLIBC_MAX {
-        return Err(format!("that is newer than {}.{}", GLIBC_MAX.0, GLIBC_MAX.1));
-    }
     Ok(())
-}
-
-/// The newest version of glibc among the symbols that a program uses, as objdump prints them:
-/// `(GLIBC_2.17) memcpy`.
-pub(crate) fn newest_glibc(symbols: &str) -> Option<(u32, u32)> {
-    let versions = symbols.split("GLIBC_").skip(1).filter_map(|text| {
-        let end = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
-        let mut numbers = text[..end].split('.').map(str::parse);
-        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-    });
-    versions.max()
 }
 
 #[cfg(test)]
@@ -232,15 +214,5 @@ mod tests {
         }
         let program = Executable { is_test: false, ..of("engine", "replay") };
         assert_eq!(tests_of(&[program], EMULATED).count(), 0);
-    }
-
-    #[test]
-    fn the_newest_glibc_is_found_among_symbols() {
-        let symbols = "0000000000000000      DF *UND*  0000000000000000 (GLIBC_2.9)  a\n\
-                       0000000000000000      DF *UND*  0000000000000000 (GLIBC_2.34) b\n\
-                       0000000000000000  w   DF *UND*  0000000000000000 (GLIBC_2.17) c\n\
-                       0000000000000000      DF *UND*  0000000000000000 (GCC_3.0) d\n";
-        assert_eq!(newest_glibc(symbols), Some((2, 34)));
-        assert_eq!(newest_glibc("no symbols"), None);
     }
 }

@@ -29,6 +29,7 @@ mod flow_threads;
 mod folders;
 mod fresh;
 mod fuzz;
+mod glibc;
 mod guest;
 mod hashes;
 mod hidden;

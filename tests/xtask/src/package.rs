@@ -28,12 +28,13 @@ pub(crate) fn run() -> Result<(), String> {
 
 /// The same for a platform; returns the path of the package.
 pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
-    make_of(Path::new(ROOT), platform, "now")
+    let sources = Path::new(ROOT);
+    prepare(sources, platform, "now")?;
+    pack(sources, platform)
 }
 
-/// The same from the sources in a folder. `date` is that of the changelog, as date(1) reads it.
-pub(crate) fn make_of(sources: &Path, platform: &Platform, date: &str) -> Result<PathBuf, String> {
-    prepare(sources, platform, date)?;
+/// Packs what [`prepare`] has made of the sources in a folder; returns the path of the package.
+pub(crate) fn pack(sources: &Path, platform: &Platform) -> Result<PathBuf, String> {
     install_cargo_deb()?;
     let mut deb = platform.cargo("deb");
     deb.current_dir(sources).args(["--package", "panoptes", "--no-build", "--strip"]);
@@ -54,7 +55,8 @@ pub(crate) fn make_of(sources: &Path, platform: &Platform, date: &str) -> Result
 }
 
 /// Builds the program from the sources in a folder, and makes the other files of packages, in the
-/// folder [`beside`] it; returns the path of the program.
+/// folder [`beside`] it; returns the path of the program. `date` is that of the changelog, as
+/// date(1) reads it.
 pub(crate) fn prepare(sources: &Path, platform: &Platform, date: &str) -> Result<PathBuf, String> {
     setup::ensure_for_package()?;
     let mut build = platform.cargo("build");

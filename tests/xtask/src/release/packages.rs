@@ -1,6 +1,5 @@
 //! Packages of distributions, and the container image.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,17 +9,14 @@ use super::archive;
 use super::sources::ReleaseSources;
 use super::step::ReleaseStep;
 use super::tools;
-use crate::arm64::newest_glibc;
 use crate::platform::Platform;
-use crate::{cargo, image, package};
-
-/// The C library that the RPM packages require (`engine/panoptes/Cargo.toml`).
-const GLIBC: (u32, u32) = (2, 34);
+use crate::{cargo, glibc, image, package};
 
 /// Makes the Debian packages.
 pub(super) fn make_debs(sources: &ReleaseSources) -> Result<(), String> {
     for platform in platforms(sources)? {
-        let package = package::make_of(&sources.folder, &platform, &sources.date())?;
+        prepare(sources, &platform)?;
+        let package = package::pack(&sources.folder, &platform)?;
         let name = package.file_name().ok_or("the package has no name")?;
         cache::copy(&package, &sources.page.join(name))?;
     }
@@ -30,9 +26,7 @@ pub(super) fn make_debs(sources: &ReleaseSources) -> Result<(), String> {
 /// Makes the RPM packages.
 pub(super) fn make_rpms(sources: &ReleaseSources) -> Result<(), String> {
     for platform in platforms(sources)? {
-        let program = package::prepare(&sources.folder, &platform, &sources.date())?;
-        needs_glibc(&program)?;
-        sources.check_paths(&program)?;
+        prepare(sources, &platform)?;
         let mut rpm = Command::new(tools::GENERATE_RPM.obtain()?);
         rpm.current_dir(&sources.folder).args(["--package", "engine/panoptes"]);
         rpm.args(platform.triple().iter().flat_map(|triple| ["--target", triple]));
@@ -74,22 +68,18 @@ fn platforms(sources: &ReleaseSources) -> Result<[Platform; 2], String> {
     Ok([Platform::default(), Platform::arm64()?].map(|platform| sources.platform(platform, &[])))
 }
 
-/// Whether a program needs no newer C library than the packages require. The names of versions
-/// stand in the program as text.
-fn needs_glibc(program: &Path) -> Result<(), String> {
-    let bytes = fs::read(program).map_err(|e| format!("{}: {e}", program.display()))?;
-    let newest = newest_glibc(&String::from_utf8_lossy(&bytes));
-    let (major, minor) = newest.ok_or("the program uses no symbol of glibc")?;
-    println!("the program needs glibc {major}.{minor}");
-    if (major, minor) <= GLIBC {
-        return Ok(());
-    }
-    Err(format!("the package requires glibc {}.{} only", GLIBC.0, GLIBC.1))
+/// Builds the program for a platform, with what belongs to it. A program that needs a newer C
+/// library than the packages require, or that names a folder of this machine, is refused.
+fn prepare(sources: &ReleaseSources, platform: &Platform) -> Result<(), String> {
+    let program = package::prepare(&sources.folder, platform, &sources.date())?;
+    glibc::check(&String::from_utf8_lossy(&cache::read(&program)?))?;
+    sources.check_paths(&program)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fs;
 
     use super::*;
     use crate::folders::{ROOT, Temporary};
@@ -174,9 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn the_rpm_package_requires_the_c_library_of_its_program() {
-        let (major, minor) = GLIBC;
-        let row = format!("\"libc.so.6(GLIBC_{major}.{minor})(64bit)\" = \"*\"\n");
-        assert!(manifest().contains(&row), "{row}");
+    fn packages_require_the_c_library_that_programs_may_need() {
+        let (major, minor) = glibc::GLIBC_MAX;
+        let rpm = format!("\"libc.so.6(GLIBC_{major}.{minor})(64bit)\" = \"*\"\n");
+        assert!(manifest().contains(&rpm), "{rpm}");
+        let arm64 = format!("depends = \"libc6 (>= {major}.{minor}), ");
+        assert!(manifest().contains(&arm64), "{arm64}");
     }
 }
