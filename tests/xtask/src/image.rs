@@ -16,8 +16,8 @@ use crate::folders::ROOT;
 
 const RECIPE: &str = "packaging/container/Containerfile";
 const NAME: &str = "localhost/panoptes";
-/// A release of Debian, as its packages name it.
-const SUITE: &str = "bookworm";
+/// A release of Debian, as its packages name it. `release` tries packages in a root of it.
+pub(crate) const SUITE: &str = "bookworm";
 
 /// The label of an image whose base was made here.
 const OWN_BASE: &str = "panoptes.base=own";

@@ -17,6 +17,7 @@ mod captures;
 mod cargo;
 mod chart;
 mod churn;
+mod compiled_tool;
 mod copies;
 mod cost;
 mod delivery;

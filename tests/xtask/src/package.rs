@@ -12,11 +12,10 @@ use panoptes_bounded as bounded;
 use panoptes_rig::{cache, setup};
 
 use crate::cargo;
+use crate::compiled_tool::CARGO_DEB;
 use crate::folders::ROOT;
 use crate::platform::Platform;
 
-/// The release of cargo-deb that is installed if there is none.
-const CARGO_DEB: &str = "^3.8";
 /// The completions, and the names that shells look for.
 pub(crate) const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "panoptes.bash"), ("zsh", "_panoptes"), ("fish", "panoptes.fish")];
@@ -35,13 +34,14 @@ pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
 
 /// Packs what [`prepare`] has made of the sources in a folder; returns the path of the package.
 pub(crate) fn pack(sources: &Path, platform: &Platform) -> Result<PathBuf, String> {
-    install_cargo_deb()?;
-    let mut deb = platform.cargo("deb");
+    let mut deb = Command::new(CARGO_DEB.obtain()?);
+    platform.equip(&mut deb);
     deb.current_dir(sources).args(["--package", "panoptes", "--no-build", "--strip"]);
+    deb.args(platform.triple().iter().flat_map(|triple| ["--target", triple]));
     deb.args(platform.variant().iter().flat_map(|name| ["--variant", name]));
     let output = deb.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let output = output.and_then(|deb| bounded::wait_with_output_within(deb, bounded::LONG));
-    let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
+    let output = output.map_err(|error| format!("cannot start cargo-deb: {error}"))?;
     if !output.status.success() {
         return Err("cargo-deb failed; see above".to_owned());
     }
@@ -97,7 +97,7 @@ fn generate(program: &dyn Fn() -> Command, folder: &Path, date: &str) -> Result<
 }
 
 /// Replaces files by compressed ones, as Debian's policy asks of manual pages.
-fn compress(files: &[PathBuf]) -> Result<(), String> {
+pub(crate) fn compress(files: &[PathBuf]) -> Result<(), String> {
     // Without times and names, so that equal files stay equal.
     cargo::must(Command::new("gzip").arg("-9nf").args(files), "gzip")
 }
@@ -151,17 +151,6 @@ fn needs_c_library(depends: &str) -> Result<(), String> {
     }
     let depends = depends.trim();
     Err(format!("the package does not depend on a version of libc6: {depends}"))
-}
-
-fn install_cargo_deb() -> Result<(), String> {
-    let version = bounded::output(cargo::command().args(["deb", "--version"]));
-    if version.is_ok_and(|output| output.status.success()) {
-        return Ok(());
-    }
-    println!("cargo-deb is being compiled, once; this takes about 12 minutes on 2 cores …");
-    let mut install = cargo::command();
-    install.args(["install", "cargo-deb", "--locked", "--version", CARGO_DEB]);
-    cargo::must(&mut install, "the installation of cargo-deb")
 }
 
 /// Checks the package by lintian, if that is installed.

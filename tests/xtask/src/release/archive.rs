@@ -6,6 +6,8 @@ use std::process::Command;
 
 use panoptes_rig::output;
 
+use crate::package;
+
 /// Packs entries of a folder into `archive`, whose name ends with `.tar.gz`. All times in it are
 /// `epoch`, in seconds since 1970.
 pub(super) fn pack_compressed(
@@ -16,9 +18,7 @@ pub(super) fn pack_compressed(
 ) -> Result<(), String> {
     let plain = archive.with_extension("");
     pack(folder, entries, epoch, &plain)?;
-    // Without a time and a name. It replaces the file by the compressed one.
-    output(Command::new("gzip").arg("-9nf").arg(&plain))?;
-    Ok(())
+    package::compress(&[plain])
 }
 
 /// The same, not compressed.

@@ -1,37 +1,24 @@
-//! Programs of crates that make parts of a release, compiled once into the cache.
+//! Programs of crates that make parts of a release, beside cargo-deb.
 
-use std::path::PathBuf;
+use crate::compiled_tool::CompiledTool;
 
-use panoptes_needs::Need;
-use panoptes_rig::cache;
+pub(super) const MDBOOK: CompiledTool = CompiledTool { name: "mdbook", version: "0.5.4" };
+pub(super) const GENERATE_RPM: CompiledTool =
+    CompiledTool { name: "cargo-generate-rpm", version: "0.21.1" };
+pub(super) const CYCLONEDX: CompiledTool =
+    CompiledTool { name: "cargo-cyclonedx", version: "0.5.9" };
 
-use crate::cargo;
+#[cfg(test)]
+mod tests {
+    use panoptes_needs::{Need, Without};
 
-/// A crate whose program has the same name, at one version: another one could make other bytes.
-pub(super) struct ReleaseTool {
-    name: &'static str,
-    version: &'static str,
-}
+    use super::*;
 
-pub(super) const MDBOOK: ReleaseTool = ReleaseTool { name: "mdbook", version: "0.5.4" };
-pub(super) const GENERATE_RPM: ReleaseTool =
-    ReleaseTool { name: "cargo-generate-rpm", version: "0.21.1" };
-pub(super) const CYCLONEDX: ReleaseTool = ReleaseTool { name: "cargo-cyclonedx", version: "0.5.9" };
-
-impl ReleaseTool {
-    /// The path of the program. It is compiled unless the cache has it.
-    pub(super) fn obtain(&self) -> Result<PathBuf, String> {
-        let Self { name, version } = self;
-        let name = Need::named(name).name;
-        let folder = cache::folder("cargo")?.join(format!("{name}-{version}"));
-        let program = folder.join("bin").join(name);
-        if program.is_file() {
-            return Ok(program);
+    #[test]
+    fn tools_of_a_release_have_rows() {
+        for tool in [MDBOOK, GENERATE_RPM, CYCLONEDX] {
+            let need = Need::of(tool.name).expect("the table has it");
+            assert_eq!(need.without, Without::Compile, "{}", tool.name);
         }
-        println!("{name} {version} is being compiled, once; this takes some minutes …");
-        let mut install = cargo::command();
-        install.args(["install", name, "--locked", "--version", &format!("={version}"), "--root"]);
-        cargo::must(install.arg(&folder), &format!("the build of {name}"))?;
-        Ok(program)
     }
 }

@@ -14,14 +14,13 @@ use panoptes_rig::{Architecture, output, packages, setup};
 use super::sources::trial_folder;
 use super::step::{self, ReleaseStep, SUMS};
 use super::{archive, signature};
+use crate::image::SUITE;
 use crate::platform::{Platform, STATIC};
 use crate::results::Count;
 use crate::skips;
 use crate::stages::Stages;
 use crate::test::part;
 
-/// The release of Debian whose root has systemd's programs for the scripts of the package.
-const SUITE: &str = "bookworm";
 /// Folders that the scripts of the package make.
 const FOLDERS: [&str; 3] = ["var/log/panoptes", "var/lib/panoptes", "var/log/panoptes-flow"];
 /// The configuration, which only root and the group of the service may read.
