@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use panoptes_rig::cache;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::sources::{ReleaseSources, SOURCES};
 use super::static_programs::copy;
@@ -32,6 +32,7 @@ pub(super) fn make(sources: &ReleaseSources) -> Result<(), String> {
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let text = without_folder(&text, &copied)?;
     println!("the SBOM has {} components", count(&text)?);
+    let text = with_commit(&text, &sources.commit)?;
     let name = ReleaseStep::Sbom.files().concat();
     Ok(cache::write(&sources.page.join(name), text.as_bytes())?)
 }
@@ -45,6 +46,17 @@ fn without_folder(text: &str, folder: &Path) -> Result<String, String> {
         return Err(format!("the SBOM names {folder}"));
     }
     Ok(text)
+}
+
+/// The text with a property that names the commit of the release. Nothing else on the page does.
+fn with_commit(text: &str, commit: &str) -> Result<String, String> {
+    let wrong = |error| format!("the SBOM: {error}");
+    let mut whole: Value = serde_json::from_str(text).map_err(wrong)?;
+    let metadata = whole["metadata"].as_object_mut().ok_or("the SBOM has no metadata")?;
+    let properties = metadata.entry("properties").or_insert_with(|| Value::Array(Vec::new()));
+    let properties = properties.as_array_mut().ok_or("the SBOM's properties are no list")?;
+    properties.push(json!({"name": "panoptes:commit", "value": commit}));
+    serde_json::to_string_pretty(&whole).map(|text| text + "\n").map_err(wrong)
 }
 
 /// Number of components of an SBOM of this program.
@@ -66,8 +78,6 @@ fn count(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn sbom(more: (&str, Value)) -> String {
@@ -87,6 +97,23 @@ mod tests {
         assert!(count(&sbom(("components", json!([])))).is_err());
         assert!(count(&sbom(("bomFormat", "SPDX".into()))).is_err());
         assert!(count("no JSON").is_err());
+    }
+
+    #[test]
+    fn the_commit_is_a_property() {
+        let target = json!({"name": "target", "value": "x86_64"});
+        let commit = json!({"name": "panoptes:commit", "value": "abc"});
+        for (before, after) in [
+            (json!({}), json!([&commit])),
+            (json!({"properties": [&target]}), json!([&target, &commit])),
+        ] {
+            let text = with_commit(&sbom(("metadata", before)), "abc").expect("it is an SBOM");
+            let whole: Value = serde_json::from_str(&text).expect("it is JSON");
+            assert_eq!(whole["metadata"]["properties"], after);
+            assert_eq!(whole["components"][1]["name"], "ring");
+        }
+        assert!(with_commit("{}", "abc").is_err());
+        assert!(with_commit("no JSON", "abc").is_err());
     }
 
     #[test]

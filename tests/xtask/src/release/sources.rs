@@ -30,6 +30,8 @@ pub(super) struct ReleaseSources {
     pub(super) folder: PathBuf,
     /// The folder of the files that are made of them.
     pub(super) page: PathBuf,
+    /// The commit's name.
+    pub(super) commit: String,
     /// The time of the commit, in seconds since 1970.
     pub(super) epoch: u64,
     /// Folders of this machine, and the paths that stand for them in what is built.
@@ -67,7 +69,7 @@ impl ReleaseSources {
             println!("{name}: uncommitted changes are left out");
         }
         let paths = paths(&folder, &build.join("target"))?;
-        Ok(Self { name, build, folder, page: page.to_owned(), epoch, paths })
+        Ok(Self { name, build, folder, page: page.to_owned(), commit, epoch, paths })
     }
 
     /// A platform whose builds of these sources do not depend on where they are. `flags` are more
