@@ -1,6 +1,7 @@
 //! The steps of a release, and the files that each adds to the page.
 
 use clap::ValueEnum;
+use panoptes_rig::Architecture;
 
 use crate::platform::STATIC;
 
@@ -64,9 +65,7 @@ impl ReleaseStep {
             Self::Deb => {
                 ["amd64", "arm64"].map(|it| format!("panoptes_{VERSION}-1_{it}.deb")).into()
             }
-            Self::Rpm => {
-                ["x86_64", "aarch64"].map(|it| format!("panoptes-{VERSION}-1.{it}.rpm")).into()
-            }
+            Self::Rpm => rpms().map(|(_, name)| name).into(),
             Self::Image => vec![format!("{}.oci.tar", folder("amd64"))],
             Self::Manual => ["man", "completions"].map(compressed).into(),
             Self::Book => vec![compressed("book")],
@@ -75,6 +74,12 @@ impl ReleaseStep {
             Self::Trial => Vec::new(),
         }
     }
+}
+
+/// The RPM packages, which name architectures as rpm does.
+pub(super) fn rpms() -> [(Architecture, String); 2] {
+    let names = [(Architecture::Amd64, "x86_64"), (Architecture::Arm64, "aarch64")];
+    names.map(|(architecture, name)| (architecture, format!("panoptes-{VERSION}-1.{name}.rpm")))
 }
 
 /// The folder in an archive.

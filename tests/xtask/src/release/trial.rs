@@ -3,6 +3,7 @@
 //!
 //! `cargo xtask install` does it for the Debian package, and the image is run when it is built.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -12,8 +13,8 @@ use panoptes_needs::install;
 use panoptes_rig::{Architecture, output, packages, setup};
 
 use super::sources::trial_folder;
-use super::step::{self, ReleaseStep, SUMS};
-use super::{archive, signature};
+use super::step::{self, SUMS};
+use super::{archive, elf, signature};
 use crate::image::SUITE;
 use crate::platform::{Platform, STATIC};
 use crate::results::Count;
@@ -21,6 +22,9 @@ use crate::skips;
 use crate::stages::Stages;
 use crate::test::part;
 
+/// Libraries that every package of glibc has, beside the loader.
+const GLIBC_LIBRARIES: [&str; 5] =
+    ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"];
 /// Folders that the scripts of the package make.
 const FOLDERS: [&str; 3] = ["var/log/panoptes", "var/lib/panoptes", "var/log/panoptes-flow"];
 /// The configuration, which only root and the group of the service may read.
@@ -42,10 +46,11 @@ pub(super) fn run(page: &Path, stages: &mut Stages) -> Count {
             count.add(part(stages, &format!("trial of {triple}"), work));
         }
     }
-    for name in ReleaseStep::Rpm.files() {
+    for (architecture, name) in step::rpms() {
         let path = page.join(&name);
         if path.is_file() {
-            count.add(part(stages, &format!("trial of {name}"), || try_rpm(&path)));
+            let work = || try_rpm(architecture, &name, &path);
+            count.add(part(stages, &format!("trial of {name}"), work));
         }
     }
     if count == Count::default() {
@@ -107,16 +112,17 @@ fn inside(root: &Path) -> Command {
 }
 
 /// Installs a package, checks what it has made, and removes it. That of this machine is installed
-/// in a root of Debian, where its scripts and its program run.
-fn try_rpm(path: &Path) -> Result<Count, String> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+/// in a root of Debian, where its scripts and its program run. No repository of RPM packages is
+/// asked, so what it requires is compared with what its program needs.
+fn try_rpm(architecture: Architecture, name: &str, path: &Path) -> Result<Count, String> {
     if !nix::unistd::geteuid().is_root() {
         skips::note(&format!("trial of {name} needs root (it is installed in a root of its own)"));
         return Ok(Count { skipped: 1, ..Count::default() });
     }
     install::ensure_named(&["rpm"])?;
     let root = trial_folder("rpm")?;
-    let scripts: &[&str] = if name.contains(std::env::consts::ARCH) {
+    let is_own = cfg!(target_arch = "x86_64") == (architecture == Architecture::Amd64);
+    let scripts: &[&str] = if is_own {
         make_debian(&root)?;
         output(with_proc(&root).args(["--install", "--nodeps"]).arg(path))?;
         use_installed(&root)?;
@@ -133,6 +139,9 @@ fn try_rpm(path: &Path) -> Result<Count, String> {
     if !program.is_file() {
         return Err(format!("there is no {}", program.display()));
     }
+    let query = ["--query", "--package", "--requires"];
+    let required = output(Command::new("rpm").args(query).arg(path))?;
+    check_required(&required, &elf::libraries(&program, architecture)?)?;
     let mut erase =
         if scripts.is_empty() { with_proc(&root) } else { rpm(Command::new("rpm"), &root) };
     output(erase.args(["--erase", "--nodeps"]).args(scripts).arg("panoptes"))?;
@@ -140,6 +149,25 @@ fn try_rpm(path: &Path) -> Result<Count, String> {
         return Err(format!("{} exists after the removal", program.display()));
     }
     Ok(Count::of_one(true))
+}
+
+/// Compares the libraries among what a package requires, one a line as rpm prints them:
+/// `libc.so.6(GLIBC_2.34)(64bit)`, with those that its program needs.
+fn check_required(required: &str, libraries: &[String]) -> Result<(), String> {
+    let names = required.lines().filter_map(|line| Some(line.split_once('(')?.0));
+    let required: BTreeSet<&str> = names.filter(|name| name.contains(".so.")).collect();
+    let needed: BTreeSet<&str> = libraries.iter().map(|name| provider(name)).collect();
+    if required == needed {
+        println!("the package requires what its program needs: {needed:?}");
+        return Ok(());
+    }
+    Err(format!("the package requires {required:?}, and its program needs {needed:?}"))
+}
+
+/// The library that stands for this one in what packages require.
+fn provider(library: &str) -> &str {
+    let is_of_glibc = GLIBC_LIBRARIES.contains(&library) || library.starts_with("ld-linux");
+    if is_of_glibc { GLIBC_LIBRARIES[0] } else { library }
 }
 
 /// Makes a root of Debian with the programs of systemd that the scripts call.
@@ -211,6 +239,21 @@ fn capture() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_must_require_the_libraries_of_its_program() {
+        let required = "/bin/sh\n/usr/bin/kill\nconfig(panoptes) = 0.1.0\n\
+                        libc.so.6(GLIBC_2.34)(64bit)\nlibgcc_s.so.1()(64bit)\n\
+                        rpmlib(CompressedFileNames) <= 3.0.4-1\nsystemd\n";
+        let check = |libraries: &[&str]| {
+            let libraries: Vec<String> = libraries.iter().map(|it| (*it).to_owned()).collect();
+            check_required(required, &libraries)
+        };
+        let glibc = ["libm.so.6", "libc.so.6", "ld-linux-x86-64.so.2"];
+        assert_eq!(check(&[&glibc[..], &["libgcc_s.so.1"]].concat()), Ok(()));
+        assert!(check(&glibc).is_err());
+        assert!(check(&["libc.so.6", "libgcc_s.so.1", "libssl.so.3"]).is_err());
+    }
 
     #[test]
     fn the_packet_of_the_capture_is_whole() {
