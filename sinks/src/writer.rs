@@ -152,7 +152,7 @@ impl Writer {
         Self { lanes, outputs, changes, waker, counts, step_ns }
     }
 
-    /// What numbers the blocks of its queues.
+    /// Sequence counter for the blocks of its queues.
     pub const fn waker(&self) -> &Waker {
         &self.waker
     }

@@ -8,7 +8,7 @@ const NTP_TO_UNIX_S: i64 = 2_208_988_800;
 /// What the header of a datagram says of the time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Clock {
-    /// Milliseconds since the exporter was started, modulo 2^32, if the header tells.
+    /// Milliseconds since the exporter was started, modulo 2^32, if the header has it.
     uptime_ms: Option<u32>,
     /// When that was, in nanoseconds since 1970.
     pub(super) now_ns: i64,

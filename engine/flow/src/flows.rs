@@ -113,8 +113,8 @@ impl Flows {
     /// Counts a packet in its flow. `time_ns` is its time in nanoseconds since 1970, `wire_length`
     /// its length in bytes on the wire.
     ///
-    /// It becomes part of the caller, so that what was just decoded stays in registers. Callers
-    /// with few packets use [`packet_apart`](Self::packet_apart).
+    /// Inlined, so that decoded fields stay in registers. Callers with few packets use
+    /// [`packet_apart`](Self::packet_apart).
     #[expect(clippy::inline_always, reason = "a fifth of the time of a packet")]
     #[inline(always)]
     pub fn packet(
@@ -625,8 +625,8 @@ fn differences(one: &[u64; 5], other: &[u64; 5]) -> u64 {
     one.iter().zip(other).fold(0, |bits, (one, other)| bits | (one ^ other))
 }
 
-/// Adds the time since the last packet, if it is no pause: argus leaves out what is longer than
-/// two status intervals.
+/// Adds the time since the last packet unless it exceeds two status intervals: argus ignores
+/// those.
 fn add_time(intervals: &mut Intervals, is_active: bool, now_ns: i64, limit_ns: i64) {
     let last_ns = intervals.last_ns;
     if now_ns <= last_ns {

@@ -102,7 +102,7 @@ impl DocaFunctionList {
     }
 }
 
-/// Most reasons that one report names.
+/// Maximum number of reasons in one report.
 const NAMED_REASONS_MAX: usize = 16;
 
 /// Reads the memory regions of a machine from a file.
@@ -175,7 +175,7 @@ pub fn is_installed(library_path: Option<&Path>) -> bool {
     library_path.is_some() || panoptes_sources::doca::Library::load(None).is_ok()
 }
 
-/// Most functions that are listed.
+/// Maximum number of listed functions.
 #[cfg(feature = "doca")]
 const LISTED_FUNCTIONS_MAX: usize = 1024;
 

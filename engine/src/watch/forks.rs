@@ -12,7 +12,8 @@ use crate::walk::{Machine, ScanError};
 const LATER_CLOCKS_MIN: u32 = 4;
 /// Maximum time by which the machine's clock may get ahead of the watcher's meanwhile.
 const CLOCK_AHEAD_NS_MAX: i64 = 1_000_000_000;
-/// Minimum time between two doubts, so that a guest that writes its clock hides nothing for long.
+/// Minimum time between two suspicions of a restore, so that a guest that writes its clock hides
+/// nothing for long.
 const DOUBTS_APART_NS: i64 = 60_000_000_000;
 
 /// What the count shows.

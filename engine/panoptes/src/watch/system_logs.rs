@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The same while the disk of another log does not answer: it may be the same disk.
 const LESS_PATIENCE: Duration = Duration::from_millis(50);
-/// Most threads that open logs at once.
+/// Maximum number of threads that open logs at once.
 const LOG_OPENER_THREADS_MAX: usize = 4;
 
 /// A log that was opened, or why it was not.

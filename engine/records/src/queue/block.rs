@@ -19,8 +19,8 @@ pub struct RecordClass {
     pub is_flow: bool,
     /// The smallest preset that contains it.
     pub preset: Preset,
-    /// Where the part begins in it that all records of a header have alike. The places of `lists`
-    /// count from there.
+    /// Offset in bytes of the part that is the same in all records with this header. The offsets in
+    /// `lists` count from there.
     pub middle: u16,
     /// The lists of interfaces in it.
     pub lists: HeaderLists,
@@ -213,7 +213,8 @@ impl RecordBlock {
         self.known[index].mark
     }
 
-    /// Where the part begins in record `index` that all records of its header have alike.
+    /// Offset in record `index`, in bytes, of the part that is the same in all records with its
+    /// header.
     pub fn middle(&self, index: usize) -> u16 {
         self.known[index].middle
     }

@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::error::DocaError;
 use super::library::Library;
 
-/// Most contexts that a function may leave behind. Each has some 5 MiB, and a thread that waits.
+/// Maximum number of contexts that a function may leave behind. Each has some 5 MiB, and a thread
+/// that waits.
 const MOST: usize = 2;
 
 /// One entry for each context that was left behind.

@@ -174,7 +174,7 @@ impl MachineState {
             let above = shares.above().and_then(|above| processes.get(RowId(above.owner)));
             crowd.blamed[limit as usize] = above.map(Process::process_id);
         }
-        // Who has more than the scan had room for.
+        // Owners whose rows did not all fit.
         let most = |count: fn(&Snapshot, &ProcessRow) -> u32| {
             let count = |process: &&Process| {
                 let row = snapshot.processes.at(present_row(process));

@@ -39,14 +39,15 @@ pub(super) enum PairCondition {
     /// If its object has a value already: the outermost one in the pair's path, or that of the
     /// part.
     Beside,
-    /// Unless its object has a value already, or it is itself an object with a value.
+    /// Skips the pair if the target object already has a value, or if the value is an object in the
+    /// record.
     Otherwise,
 }
 
-/// Most pairs of a part, and parts of a schema.
+/// Maximum number of pairs in a part, and of parts in a schema.
 pub(super) const PAIRS_MAX: usize = 16;
 pub(super) const PARTS_MAX: usize = 16;
-/// Most keys in a path.
+/// Maximum number of keys in a path.
 const PATH_MAX: usize = 8;
 
 /// The objects of a record whose values are looked at, and whose rest stays together.

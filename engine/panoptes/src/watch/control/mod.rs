@@ -84,19 +84,19 @@ const SCANNERS_END_MAX: Duration = Duration::from_secs(10);
 /// makes threads wait for the locks of their own address space for some tenths of a second.
 const SCANNERS_STALL_MAX: Duration = Duration::from_secs(1);
 const _: () = assert!(SCANNERS_STALL_MAX.as_nanos() < SCANNERS_END_MAX.as_nanos());
-/// Most threads that read the configuration and SBOMs at once. One that a file system does not
-/// answer is left behind.
+/// Maximum number of threads that read the configuration and SBOMs at once. One that a file system
+/// does not answer is left behind.
 const LOADER_THREADS_MAX: usize = 8;
-/// Most threads that open outputs at once.
+/// Maximum number of threads that open outputs at once.
 const OUTPUT_OPENER_THREADS_MAX: usize = 4;
-/// Most threads that look for records without a receiver at once.
+/// Maximum number of threads that look for records without a receiver at once.
 const LEFTOVER_THREADS_MAX: usize = 2;
 /// Period of the control thread's loop.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The same at the end: threads that have ended do not wake the control thread.
 const POLL_INTERVAL_AT_END: Duration = Duration::from_millis(1);
 const _: () = assert!(POLL_INTERVAL_AT_END.as_nanos() < POLL_INTERVAL.as_nanos());
-/// Most time between two looks for a guest that is named and does not run.
+/// Maximum time between two looks for a guest that is named and does not run.
 const GUEST_CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// Period of the checks whether memory was plugged into guests or out of them.
 const MEMORY_CHECK_INTERVAL: Duration = Duration::from_secs(2);

@@ -203,7 +203,7 @@ impl Outputs {
         self.watch(vec![watched]);
     }
 
-    /// What numbers the blocks of records.
+    /// Sequence counter for the blocks of records.
     pub(super) const fn waker(&self) -> &Waker {
         &self.waker
     }
