@@ -78,7 +78,7 @@ pub struct MissingMember {
 impl core::fmt::Display for MissingMember {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         if self.field.is_empty() {
-            write!(f, "the profile has no struct {}, or none that can be right", self.structure)
+            write!(f, "the profile has no struct {}, or one that is too large", self.structure)
         } else {
             write!(f, "the profile has no {}.{}", self.structure, self.field)
         }

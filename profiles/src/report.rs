@@ -200,8 +200,8 @@ pub enum CandidateRefusal {
     /// The VMCOREINFO text is invalid.
     #[error(transparent)]
     Vmcoreinfo(vmcoreinfo::VmcoreinfoError),
-    /// A required value is missing.
-    #[error("it does not say {0}")]
+    /// A required value is missing, or is invalid. The text names it and its place.
+    #[error("no {0}")]
     Lacks(&'static str),
     /// A kernel of a kind that is not supported.
     #[error("{0}")]
@@ -249,7 +249,7 @@ pub enum CandidateRefusal {
         files: OtherFiles,
     },
     /// A stored profile lacks an answer that the current decoders need.
-    #[error("the profile is older than this program and says nothing of {what}")]
+    #[error("the profile is older than this program, and has no answer for {what}")]
     Incomplete {
         /// The first missing answer.
         what: String,

@@ -94,7 +94,7 @@ fn uts_release(
     release: &str,
 ) -> CheckOutcome {
     let Some(at) = symbols.init_uts_ns else {
-        return CheckOutcome::Skipped("nobody says where it is");
+        return CheckOutcome::Skipped("the address of init_uts_ns is unknown");
     };
     let bytes = match object(memory, &layouts.uts_namespace, at) {
         Ok(bytes) => bytes,

@@ -274,7 +274,7 @@ fn files_that_cannot_be_used_are_named() {
     check(&empty, [&certificate, &key], NAME, "empty: it has no certificate");
     check(&ca, [&empty, &key], NAME, "empty: it has no certificate");
     check(&ca, [&certificate, &empty], NAME, "empty: it has no private key in PEM form");
-    check(&ca, [&certificate, &key], "a b", "`a b` cannot be the name in a certificate");
+    check(&ca, [&certificate, &key], "a b", "`a b` is no valid name for a certificate");
     let stranger = other.sign("sensor", Kind::default());
     let key = authority.write("other.key", &stranger.key.serialize_pem());
     check(&ca, [&certificate, &key], NAME, "other.key do not fit: ");

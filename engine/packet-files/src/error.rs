@@ -48,7 +48,7 @@ pub enum CaptureError {
 pub enum Problem {
     #[error("its header is incomplete")]
     Header,
-    #[error("version {0} of the format is not known")]
+    #[error("unknown version {0} of the format")]
     Version(u32),
     #[error("a packet of {0} bytes is longer than the {PACKET_BYTES_MAX} bytes that any may have")]
     PacketLength(u32),

@@ -60,8 +60,8 @@ pub enum PatternError {
     )]
     TooLarge,
     #[error(
-        "does not tell where its group begins or ends; what follows a repetition must differ from \
-         what is repeated, as in --password=([^ ]+)"
+        "has a group with an ambiguous beginning or end; what follows a repetition must differ \
+         from what is repeated, as in --password=([^ ]+)"
     )]
     Ambiguous,
 }
@@ -315,7 +315,7 @@ mod tests {
         assert!(refused("(a)(a)(a)(a)(a)(a)(a)(a)(a)").starts_with("has 9 groups"));
         assert!(refused("[ab]{1,1000}c{1000}[^x]{1000}").starts_with("is too large"));
         assert!(refused("[01]*1[01]{20}").starts_with("is too large"));
-        assert!(refused("(a+)(a+)").starts_with("does not tell where its group"));
+        assert!(refused("(a+)(a+)").starts_with("has a group with an ambiguous"));
     }
 
     #[track_caller]

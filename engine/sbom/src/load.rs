@@ -72,7 +72,7 @@ fn detect(text: &[u8]) -> Result<SbomFormat, SbomError> {
         Head { bom_format: Some(name), .. } if name == "CycloneDX" => Ok(SbomFormat::CycloneDx),
         Head { graph: Some(_), .. } => Ok(SbomFormat::Spdx3),
         _ => Err(SbomError::content(
-            "is JSON of no format that is known: Panoptes (`panoptes sbom build`), \
+            "is JSON of an unknown format; known are Panoptes (`panoptes sbom build`), \
              SPDX or CycloneDX",
         )),
     }

@@ -18,18 +18,18 @@ pub(crate) const IMAGE_BYTES_MAX: u64 = 256 << 20;
 /// The page-table levels, by `VA_BITS`, `TCR_EL1_T1SZ` and the page size.
 pub(crate) fn levels(info: &Vmcoreinfo) -> Result<PageTableLevels, CandidateRefusal> {
     let number = |name: &str| info.number(name).and_then(|number| u32::try_from(number).ok());
-    let built = number("VA_BITS").ok_or(CandidateRefusal::Lacks("VA_BITS"))?;
+    let built = number("VA_BITS").ok_or(CandidateRefusal::Lacks("VA_BITS in VMCOREINFO"))?;
     let actual = match number("TCR_EL1_T1SZ") {
-        Some(size) => {
-            64_u32.checked_sub(size).ok_or(CandidateRefusal::Lacks("a TCR_EL1_T1SZ that can be"))?
-        }
+        Some(size) => 64_u32
+            .checked_sub(size)
+            .ok_or(CandidateRefusal::Lacks("valid TCR_EL1_T1SZ in VMCOREINFO"))?,
         None => built,
     };
     info.page_size()
         .and_then(Granule::of_page_bytes)
         .and_then(|granule| aarch64::Aarch64Levels::new(granule, built, actual))
         .map(PageTableLevels::Aarch64)
-        .ok_or(CandidateRefusal::Lacks("a size of pages and addresses that can be"))
+        .ok_or(CandidateRefusal::Lacks("valid page size and address size in VMCOREINFO"))
 }
 
 /// Start of the image: one segment with the head precedes the code (`_text`, `.head.text`,

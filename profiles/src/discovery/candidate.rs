@@ -80,9 +80,9 @@ impl VmcoreinfoClaim {
             return Err(CandidateRefusal::Unsupported(kind));
         }
         let needed = |name: &str, what| info.symbol(name).ok_or(CandidateRefusal::Lacks(what));
-        let swapper = needed("swapper_pg_dir", "where swapper_pg_dir is")?;
-        let stext = needed("_stext", "where _stext is")?;
-        let uts = needed("init_uts_ns", "where init_uts_ns is")?;
+        let swapper = needed("swapper_pg_dir", "SYMBOL(swapper_pg_dir) in VMCOREINFO")?;
+        let stext = needed("_stext", "SYMBOL(_stext) in VMCOREINFO")?;
+        let uts = needed("init_uts_ns", "SYMBOL(init_uts_ns) in VMCOREINFO")?;
         // Without the offset in VMCOREINFO, the names follow the structure's first field, a
         // reference count of four bytes, or since v5.11 are the first field.
         let offset = info.offset("uts_namespace.name");
@@ -100,9 +100,9 @@ impl VmcoreinfoClaim {
                 image_limit: stext.saturating_add(arm64::IMAGE_BYTES_MAX),
             });
         }
-        let phys_base = info
-            .number("phys_base")
-            .ok_or(CandidateRefusal::Lacks("phys_base (x86-64) or kimage_voffset (arm64)"))?;
+        let phys_base = info.number("phys_base").ok_or(CandidateRefusal::Lacks(
+            "phys_base (x86-64) or kimage_voffset (arm64) in VMCOREINFO",
+        ))?;
         if info.number("sme_mask").is_some_and(|mask| mask != 0) {
             return Err(CandidateRefusal::Encrypted);
         }

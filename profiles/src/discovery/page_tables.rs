@@ -120,8 +120,8 @@ pub(crate) fn prove(
         all_symbols: false,
     };
     candidate.refine_image(&mut memory);
-    candidate.release = release(&mut memory, &candidate)
-        .ok_or(CandidateRefusal::Lacks("a release in its image"))?;
+    candidate.release =
+        release(&mut memory, &candidate).ok_or(CandidateRefusal::Lacks("release in its image"))?;
     Ok(candidate)
 }
 

@@ -98,7 +98,10 @@ pub(super) fn dwarf_sections<'d, R: ReadRef<'d>>(
         let packed = data.data.len() as u64;
         let believed = packed.saturating_mul(DWARF_RATIO_MAX) + (DWARF_RATIO_MAX << 10);
         if data.uncompressed_size > believed {
-            return Err(ImportError::Elf(format!("{name} cannot be as long as it says")));
+            let claimed = data.uncompressed_size;
+            let what =
+                format!("section {name} has {packed} bytes and claims {claimed} unpacked ones");
+            return Err(ImportError::Elf(what));
         }
         room = room
             .checked_sub(data.uncompressed_size)

@@ -56,7 +56,7 @@ pub(crate) fn open(file: Vec<u8>) -> Result<Kernel, ImportError> {
         };
         let payload = payload.ok_or(ImportError::Image("its payload does not lie in the file"))?;
         bytes = unpack(payload, IMAGE_BYTES_MAX)?
-            .ok_or(ImportError::Image("its kernel is compressed in no way that is known here"))?;
+            .ok_or(ImportError::Image("its kernel has an unknown compression"))?;
     }
     Err(ImportError::Image("it is packed too many times over"))
 }

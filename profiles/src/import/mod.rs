@@ -50,7 +50,8 @@ pub enum ImportError {
     Elf(String),
     #[error("it is for {0}; x86-64 and arm64 (little-endian) are known")]
     Architecture(String),
-    #[error("it does not say what Linux it is")]
+    /// The banner is missing, or is not one of Linux.
+    #[error("it has no release of Linux: the text `Linux version …` is missing or damaged")]
     NoRelease,
     #[error("it has neither a table of symbols nor kallsyms")]
     NoSymbols,

@@ -188,7 +188,7 @@ fn impossible_blocks_of_pcapng_are_errors() {
     let error = wrong(&|out| out.u32s(&[0x0a0d_0d0a, 28, 7, 1, 0, 0, 28]));
     assert!(error.starts_with("a section has no byte order"), "{error}");
     let error = wrong(&|out| out.u32s(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 2, 0, 0, 28]));
-    assert!(error.starts_with("version 2 of the format is not known"), "{error}");
+    assert!(error.starts_with("unknown version 2 of the format"), "{error}");
 }
 
 pub(super) fn snoop(packets: &[OwnedFrame]) -> Vec<u8> {
@@ -234,7 +234,7 @@ fn snoop_is_read() {
     let error = refused(&with(15, 5));
     assert!(error.starts_with("test has a snoop data link of type 5, which is not supported"));
     let error = refused(&with(11, 3));
-    assert!(error.starts_with("test is damaged at byte 8: version 3 of the format is not known"));
+    assert!(error.starts_with("test is damaged at byte 8: unknown version 3 of the format"));
     let error = read(&with(16 + 11, 27)).error.unwrap();
     assert!(error.starts_with("test is damaged at byte 16: a record claims 27 bytes, which"));
 }

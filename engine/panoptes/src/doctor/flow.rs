@@ -166,7 +166,7 @@ fn xdp(by_xdp: bool, release: &str) -> DoctorCheck {
     let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= (5, 9) {
-        return DoctorCheck::fine(what, format!("Linux {release} has what it takes"));
+        return DoctorCheck::fine(what, format!("Linux {release} supports it"));
     }
     let fix = "leave out `xdp:`, or use Linux 5.9 or newer";
     DoctorCheck::obstacle(what, format!("Linux {release} is too old"), fix)
@@ -217,7 +217,9 @@ fn interface(card: &Card, ring_bytes: usize) -> DoctorCheck {
 fn merged(card: &Card) -> DoctorCheck {
     let (what, name) = ("offloads", &card.name);
     match card.merges.as_deref() {
-        None => DoctorCheck::fine(what, format!("{name}: what the card merges is not known")),
+        None => {
+            DoctorCheck::fine(what, format!("{name}: the offloads that merge packets are unknown"))
+        }
         Some([]) => DoctorCheck::fine(what, format!("{name}: packets are seen as they came")),
         Some(on) => {
             let off: Vec<_> = on.iter().map(|feature| format!("{feature} off")).collect();
@@ -236,7 +238,9 @@ fn merged(card: &Card) -> DoctorCheck {
 fn ring(card: &Card) -> DoctorCheck {
     let (what, name) = ("receive ring", &card.name);
     match card.ring {
-        None => DoctorCheck::unused(what, format!("{name}: its driver has none that can be set")),
+        None => {
+            DoctorCheck::unused(what, format!("{name}: its driver has no ring of variable size"))
+        }
         Some((size, most)) if size < most && card.missed > 0 => DoctorCheck::warning(
             what,
             format!("{name}: {size} of {most} packets; {} found it full", card.missed),
@@ -267,7 +271,7 @@ fn clock(source: Option<&str>) -> DoctorCheck {
             "see /sys/devices/system/clocksource/clocksource0/available_clocksource",
         ),
         Some(name) => DoctorCheck::fine(what, format!("the kernel's clock is {name}")),
-        None => DoctorCheck::fine(what, "the kernel does not tell its clock"),
+        None => DoctorCheck::fine(what, "the kernel's clock source is unknown"),
     }
 }
 

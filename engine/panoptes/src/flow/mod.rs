@@ -233,7 +233,7 @@ fn report_losses(
     warn(skipped.unknown_records, "records of unknown types were skipped");
     warn(skipped.oversized_packets, "packets of more than 256 KiB were skipped");
     warn(skipped.damaged_packets, "packets with contradictory lengths were skipped");
-    warn(wrong_times, "packets have times that cannot be; flows did not wait by them");
+    warn(wrong_times, "packets have impossible times; flows did not wait by them");
     if skipped.is_compression_cut {
         messages.warning("a compressed capture ends too early");
     }

@@ -212,8 +212,9 @@ impl WatchedSystem {
         }
         if without_udp > 0 {
             messages.warning(format_args!(
-                "{without_udp} of {all} scans did not tell whose UDP ports are, so hidden packets \
-                 of UDP were not looked for in their time: the kernel may translate addresses"
+                "{without_udp} of {all} scans did not show the owners of UDP ports, so hidden \
+                 packets of UDP were not looked for in their time: the kernel may translate \
+                 addresses"
             ));
         }
         locked(&own.alerts).finish(patience)

@@ -212,8 +212,7 @@ fn run(
 /// The first error in a compiler's output.
 fn first_error(text: &str) -> String {
     let line = text.lines().find(|line| line.contains("error:")).or_else(|| text.lines().last());
-    let line: String =
-        line.unwrap_or("it says nothing").chars().take(LINE_CHARACTERS_MAX).collect();
+    let line: String = line.unwrap_or("no message").chars().take(LINE_CHARACTERS_MAX).collect();
     printable(&line)
 }
 
@@ -290,7 +289,7 @@ mod tests {
         let text = "In file included from a.h:1:\nb.h:2:1: error: no such thing\nc.h:3: error: x\n";
         assert_eq!(first_error(text), "b.h:2:1: error: no such thing");
         assert_eq!(first_error("collect2: ld returned 1\n"), "collect2: ld returned 1");
-        assert_eq!(first_error(""), "it says nothing");
+        assert_eq!(first_error(""), "no message");
         assert_eq!(first_error(&format!("error: {}", "x".repeat(500))).len(), 200);
     }
 

@@ -160,8 +160,10 @@ fn compare(sums: &[u8], files: &[SbomFile]) -> Result<Vec<String>, SbomError> {
         };
         let found = files.binary_search_by(|file| file.path.as_deref().cmp(&Some(&path[..])));
         let why = match found {
-            Err(_) => "is not in the package, which says its MD5",
-            Ok(index) if files[index].md5 != Some(md5) => "is not what the package says by its MD5",
+            Err(_) => "is missing in the package, whose md5sums name it",
+            Ok(index) if files[index].md5 != Some(md5) => {
+                "has another MD5 than the package's md5sums"
+            }
             Ok(_) => continue,
         };
         if problems.len() == PACKAGE_PROBLEMS_MAX {
@@ -236,8 +238,8 @@ mod tests {
         let sums = "00000000000000000000000000000000  usr/bin/app\n\
                     00000000000000000000000000000000  usr/bin/gone\n";
         let bad = built(&package(sums)).unwrap();
-        assert!(bad.problems[0].contains("/usr/bin/app is not what the package says"));
-        assert!(bad.problems[1].contains("/usr/bin/gone is not in the package"));
+        assert!(bad.problems[0].contains("/usr/bin/app has another MD5"));
+        assert!(bad.problems[1].contains("/usr/bin/gone is missing in the package"));
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl TlsConnector {
         let name = files.server_name.clone();
         let server_name = ServerName::try_from(name).map_err(|_| {
             let name = &files.server_name;
-            io::Error::other(format!("`{name}` cannot be the name in a certificate"))
+            io::Error::other(format!("`{name}` is no valid name for a certificate"))
         })?;
         let roots = match &files.ca {
             Some(path) => roots_of(path)?,

@@ -117,7 +117,7 @@ pub(super) fn refuse_scheme(text: &str) -> Result<(), String> {
     } else if let Some(name) = of(&SCHEMES_ALONE) {
         format!("is {name}, which Panoptes does not speak ({PAGE})")
     } else if let Some((_, what)) = of_key {
-        format!("has the scheme `{scheme}`, which is none of Panoptes; {what}")
+        format!("has the scheme `{scheme}`, which Panoptes does not have; {what}")
     } else if let Some(near) = nearest(&scheme, &["http", "https"]) {
         format!("starts with `{}://`; did you mean `{near}://`?", printable(&scheme))
     } else {

@@ -22,8 +22,9 @@ fn patterns_are_refused_with_their_place_and_the_reason() {
             "4:5: `output.redact`: `a(b` is not a regular expression: unclosed group",
             "5:5: `output.redact`: `a*` can match no text at all, so it would match everywhere; \
              write + in place of *",
-            "6:5: `output.redact`: `(a+)(a+)` does not tell where its group begins or ends; what \
-             follows a repetition must differ from what is repeated, as in --password=([^ ]+)",
+            "6:5: `output.redact`: `(a+)(a+)` has a group with an ambiguous beginning or end; \
+             what follows a repetition must differ from what is repeated, as in \
+             --password=([^ ]+)",
         ],
     );
     let many = "a, ".repeat(65);

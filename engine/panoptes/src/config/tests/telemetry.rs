@@ -426,7 +426,7 @@ fn schemes_of_other_programs_say_what_to_write() {
     for (url, expected) in [
         (
             "syslog://a:514",
-            "has the scheme `syslog`, which is none of Panoptes; write `address: HOST",
+            "has the scheme `syslog`, which Panoptes does not have; write `address: HOST",
         ),
         ("TCP://a:1", "with `transport: tcp`"),
         ("tls://a:1", "with `transport: tls`"),

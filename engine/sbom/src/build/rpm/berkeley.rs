@@ -140,7 +140,8 @@ impl<'f> BerkeleyDatabase<'f> {
         let place = |index: usize| self.order.u16(page, HEADER_BYTES + 2 * index);
         let end = index.checked_sub(1).map_or(Some(page.len()), place);
         let item = place(index).zip(end).and_then(|(begin, end)| page.get(begin..end));
-        item.filter(|item| !item.is_empty()).ok_or_else(|| damaged("an item leads nowhere"))
+        item.filter(|item| !item.is_empty())
+            .ok_or_else(|| damaged("an item is empty or outside its page"))
     }
 
     /// A value in overflow pages: its type, three unused bytes, the first page, and the length.

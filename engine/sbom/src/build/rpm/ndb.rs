@@ -92,7 +92,7 @@ pub(super) fn blobs(
             let slot = NdbSlot { number, first_block: first, blocks };
             let end = u64::from(first) + u64::from(blocks);
             if number == 0 || u64::from(first) < first_block || end > file_blocks {
-                return Err(damaged("a slot leads nowhere"));
+                return Err(damaged("a slot has no number, or blocks outside the file"));
             }
             if !seen.insert(number) {
                 return Err(damaged("two slots have one number"));

@@ -98,7 +98,7 @@ impl Parser<'_> {
         };
         match (protocol, named) {
             (Some(FilterProtocol::Number(asked @ (TCP | UDP))), Some(named)) if asked != named => {
-                self.fail_before(format!("port '{shown}' is none of this protocol"))
+                self.fail_before(format!("port '{shown}' belongs to another protocol"))
             }
             (None, named) => Ok((named.map(FilterProtocol::Number), port..=port)),
             _ => Ok((protocol, port..=port)),
