@@ -19,7 +19,7 @@ void workload_settled(void);
 void workload_leave_it_to_other(void);
 /* Notes `what` with errno if a call failed; returns the call's result. */
 int workload_check(int result, const char *what);
-/* Sleeps for ever. */
+/* Sleeps without end. */
 void workload_sleep(void) __attribute__((noreturn));
 
 /* Waits until no process but the agent runs. */

@@ -217,7 +217,7 @@ rotation() {
     count=$(find /var/log/panoptes -name 'events.jsonl-*' | wc --lines)
     [[ $count == 1 ]] || fail "logrotate has made $count files"
     await 60 'new log' test -s /var/log/panoptes/events.jsonl
-    echo 'logrotate as the commented file has it; the log goes on in a new file'
+    echo 'logrotate as the commented file has it; the log continues in a new file'
 }
 
 # The same version again, as an upgrade.

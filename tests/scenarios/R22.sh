@@ -3,7 +3,7 @@
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound
 #
-# The shell is there before the proxy has gone on.
+# The shell runs before the proxy continues.
 
 #: prepare
 . lib/peers.sh

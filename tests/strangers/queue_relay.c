@@ -31,7 +31,7 @@ static int pass_on(int fd, int queue, long type)
 	return count > 0 && msgsnd(queue, &message, (size_t)count, 0) == 0;
 }
 
-/* Writes the message that is there. Returns 0 at the end. */
+/* Writes the next message of the queue. Returns 0 at the end. */
 static int pass_back(int queue, long type, int fd)
 {
 	struct message message;

@@ -35,7 +35,7 @@ pub struct Frame<'a> {
     /// first 16 bytes after the header: options of the IP header are missing between them.
     pub bytes: &'a [u8],
     /// Number of the interface within the capture: 0 except in pcapng, ERF and TSH. The sections of
-    /// a pcapng file have interfaces of their own; the numbers go on from section to section.
+    /// a pcapng file have interfaces of their own; the numbers continue from section to section.
     pub interface: u32,
 }
 

@@ -155,7 +155,7 @@ fn a_system_whose_scan_panics_is_attached_to_again() {
         .iter()
         .map(|record| &record["workload_information"]["unique_identifier"])
         .collect();
-    assert_eq!(names[2], name, "the other one goes on");
+    assert_eq!(names[2], name, "the other one continues");
     assert_eq!(service.stop(), Some(0), "{}", service.said());
     assert_eq!(service.of("service_runtime_failure").len(), 1);
     assert_eq!(service.of("host_initialization_successful").len(), 3);
@@ -265,7 +265,7 @@ fn start_sensor_again(threads: usize, failpoint: &str) {
     }
     assert_eq!(service.stop(), Some(0), "{}", service.said());
     let lines = service.lines("flows.jsonl");
-    assert_eq!(begins(&lines), 2, "it goes on");
+    assert_eq!(begins(&lines), 2, "it continues");
     assert_eq!(lines.last().unwrap()["cause"], "stop");
     assert_eq!(service.of("service_runtime_failure").len(), 1);
     assert_eq!(service.of("service_gracefully_shutdown").len(), 1);

@@ -38,7 +38,7 @@ pub struct ClockTampering {
     pub runtime_ns: u64,
 }
 
-/// A count of forks that was set back while the machine's clock went on.
+/// A count of forks that was set back while the machine's clock advanced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SetBack {
     /// When it was first lower than before.

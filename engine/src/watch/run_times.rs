@@ -25,7 +25,7 @@ struct ProcessRunTime {
     is_active: bool,
 }
 
-/// What went on since the clock stopped.
+/// The activity since the clock stopped.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct RunProgress {
     pub(super) forks: u64,

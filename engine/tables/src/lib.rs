@@ -11,7 +11,7 @@
 //! - [`RecentList`] keeps the last things.
 //! - [`Shares`] divides the room of a table fairly among those who fill it.
 //! - [`LimitGauge`] reports a full table once. [`Histogram`] counts values by size.
-//! - [`Tag`] stands for an address in a row that must be small.
+//! - [`Tag`] stands for an address in small rows.
 //! - [`room`] allocates their memory, and counts it before.
 //!
 //! The guest chooses the keys, so every hash uses a secret key of this run ([`HashKey`]), and

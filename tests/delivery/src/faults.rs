@@ -152,7 +152,7 @@ fn disk_full_long(stage: &mut Stage) -> io::Result<()> {
     stage.wait_for("nothing is dropped", |service| Ok(service.metrics()?.dropped(&log)? > 0))?;
     let written = stage.service.metrics()?.written(&log)?;
     fs::remove_file(&filler)?;
-    stage.wait_for("the log does not go on", |service| {
+    stage.wait_for("the log does not continue", |service| {
         Ok(service.metrics()?.written(&log)? as u64 > written as u64 + more)
     })?;
     stage.wait_for("what is counted as dropped is not reported", |service| {

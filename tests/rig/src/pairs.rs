@@ -78,7 +78,7 @@ impl Counts {
         let Self { mapped, without_path, without_hash, .. } = self;
         format!(
             "{begun} descriptors, mappings and threads began: {ended} have a record of their end, \
-             {with_process} ended with their process, {with_program} with an exec, {left} go on\n\
+             {with_process} ended with their process, {with_program} with an exec, {left} remain\n\
              {mapped} files mapped: {without_path} without the program's path, {without_hash} \
              without its hash\n"
         )

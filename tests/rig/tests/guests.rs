@@ -122,7 +122,7 @@ fn guest_that_panics_is_dead() {
     guest.agent("run echo c >/proc/sysrq-trigger").unwrap_err();
     assert!(guest.has_died() && guest.is_dead());
     assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
-    assert!(guest.pause().is_err(), "QEMU goes on");
+    assert!(guest.pause().is_err(), "QEMU still runs");
 }
 
 /// If another program may have broken the kernel, the guest is left running.

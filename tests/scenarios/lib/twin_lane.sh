@@ -1,4 +1,4 @@
-# Takes its twins in turn, for ever: `NAME STATUS` goes into the log after each turn. The longest
+# Runs its twins in turn, without end: `NAME STATUS` goes into the log after each turn. The longest
 # turn, of java, takes minutes where two guests share two processors.
 cd /; while true; do
   for name in "$@"; do

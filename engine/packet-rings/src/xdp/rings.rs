@@ -142,7 +142,7 @@ impl Rings {
         self.next = self.next.wrapping_add(1);
     }
 
-    /// The frame that [`Self::advance`] went on to. `None` if the kernel gave a wrong place.
+    /// The frame that [`Self::advance`] moved to. `None` if the kernel gave a wrong place.
     #[inline]
     pub(super) fn current(&self) -> Option<XdpFrame<'_>> {
         let is_lent = self.next != self.returned;

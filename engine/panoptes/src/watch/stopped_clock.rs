@@ -105,7 +105,7 @@ mod tests {
     fn a_machine_that_is_paused_or_idle_is_not_reported() {
         assert_eq!(reported(100, |_| Some(0)), NEVER);
         assert_eq!(reported(100, |second| Some(u64::from(second % 10 == 0) * 10)), NEVER, "idle");
-        assert_eq!(reported(100, |second| (second % 10 != 0).then_some(1000)), NEVER, "it goes on");
+        assert_eq!(reported(100, |second| (second % 10 != 0).then_some(1000)), NEVER, "it runs");
     }
 
     #[test]

@@ -469,7 +469,7 @@ mod tests {
     }
 
     /// A shell for which there was no room was counted once. The gap was over after 10 s, while the
-    /// shell went on.
+    /// shell still ran.
     #[test]
     fn a_shell_without_room_is_counted_as_long_as_it_runs() {
         let mut shells = Shells::new();

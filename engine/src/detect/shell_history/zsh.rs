@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(
             long(IGNORE, pattern("*").as_bytes(), false),
             VariableValue::Unset,
-            "it goes on"
+            "it continues"
         );
     }
 

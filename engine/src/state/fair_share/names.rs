@@ -41,7 +41,7 @@ impl NameShares {
         }
     }
 
-    /// Begins a process in a row that another one had.
+    /// Begins a process that takes the row of another one.
     pub(in crate::state) fn begin(&mut self, process: RowId) {
         if let Some(longest) = self.longest.get_mut(process.0 as usize) {
             *longest = u32::MAX;

@@ -439,7 +439,7 @@ fn absence_from_a_scan_with_unreadable_parts_must_be_confirmed() {
     torn.remove(100);
     torn.unreadable = 1;
     assert_eq!(watch.scan(&torn), NOTHING);
-    assert_eq!(watch.scan(&world()), NOTHING, "it goes on");
+    assert_eq!(watch.scan(&world()), NOTHING, "it continues");
     assert_eq!(watch.scan(&torn), NOTHING);
     assert_eq!(watch.scan(&torn), ["-process 100 task100"]);
 }

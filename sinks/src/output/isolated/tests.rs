@@ -209,7 +209,7 @@ fn an_output_that_hangs_costs_no_other_a_record_and_counts_what_it_loses() {
     assert_eq!(numbers(&works), (0..3 * ROUND).collect::<Vec<_>>());
     let arrived = numbers(&control);
     assert!(arrived.is_sorted_by(|before, after| before < after));
-    assert_eq!(arrived.last(), Some(&(3 * ROUND - 1)), "it goes on after it has hung");
+    assert_eq!(arrived.last(), Some(&(3 * ROUND - 1)), "it continues after it has hung");
     assert_eq!(arrived.len() as u64, counters.records());
     assert_eq!(counters.records() + counters.dropped(), u64::from(3 * ROUND));
 }

@@ -67,7 +67,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("B3.2", "a TCP chain of 60,000 sockets", ReverseShell, kernel::tcp_chain),
     attack("B3.3", "a file 4,000 directories deep", ForeignBinary, names::deep_directories),
     attack("C1", "170,000 duplicated descriptors", ReverseShell, descriptors::duplicates),
-    attack("C2", "descriptor table replaced for ever", ForeignBinary, descriptors::unshared),
+    attack("C2", "descriptor table replaced again and again", ForeignBinary, descriptors::unshared),
     attack("C3", "a scope named like a container", ForeignBinary, processes::fake_container),
     attack("C4", "1,400 names of 4 KiB", ForeignBinary, names::long_names),
     attack("C5", "33,000 libraries wait for hashes", ForeignBinary, areas::waiting_files),

@@ -43,7 +43,7 @@ const WITHOUT_RESOURCE: [(&str, &str); 7] = [
          repetitions::NAMES_MAX",
     ),
     (
-        "the work of one step, which goes on after it",
+        "the work of one step, which continues after it",
         "connections::CUT_MAX descriptors::SLICES_MAX known::PASSED_MAX shared_tables::PASSED_MAX \
          shared_tables::SEARCHES_MAX",
     ),

@@ -65,7 +65,7 @@ fn waits_of_tests_have_bounds() {
         let entry = format!("{path}: {call}");
         match listed.iter().position(|listed| *listed == entry) {
             Some(at) => _ = listed.remove(at),
-            None => wrong.push(format!("{path}:{line}: {call} may wait for ever; use {instead}")),
+            None => wrong.push(format!("{path}:{line}: {call} may never return; use {instead}")),
         }
     }
     assert!(wrong.is_empty(), "waits without a bound:\n{}", wrong.join("\n"));

@@ -214,8 +214,8 @@ impl Systems {
         }
     }
 
-    /// Has a system go on through another function of its machine, if there is one. What was known
-    /// of the machine stays.
+    /// Watches a system through another function of its machine, if there is one. What was known of
+    /// the machine stays.
     pub(super) fn use_spare(&mut self, cx: &mut ControlContext, index: usize) -> bool {
         let used = self.candidates[index].system.address.clone();
         if !self.candidates[index].is_found_function() {
@@ -248,7 +248,7 @@ impl Systems {
         // Each attempt to attach to a machine that is off may use another function.
         let system = &self.candidates[index].system;
         let messages = cx.messages.of(system);
-        messages.debug(format_args!("{}: goes on through {new}", system.name));
+        messages.debug(format_args!("{}: continues through {new}", system.name));
         true
     }
 

@@ -492,7 +492,7 @@ mod tests {
     }
 
     /// Memory that does not answer keeps a scanner, and nothing can take its systems away. So each
-    /// of them is reported, and systems of other scanners go on.
+    /// of them is reported, and systems of other scanners are still scanned.
     #[test]
     fn systems_behind_memory_that_does_not_answer_are_known_in_seconds() {
         // The first one has the quick scanner, and the others begin in the slow one.
@@ -515,6 +515,6 @@ mod tests {
         assert!(all.starts_with(&expected), "{all:?}");
         let scans: Vec<_> = ended.iter().flat_map(Scanner::slots).collect();
         let of = |index| scans.iter().find(|slot| slot.index == index).expect("it is there");
-        assert!(of(0).stats.scans() > 2 * of(2).stats.scans(), "the first one went on");
+        assert!(of(0).stats.scans() > 2 * of(2).stats.scans(), "the first one is still scanned");
     }
 }

@@ -72,7 +72,7 @@ pub(super) struct Figures {
     /// Records that did not fit in the queues to the writer.
     refused: AtomicU64,
     is_ready: AtomicBool,
-    /// When the control thread went on for the last time, and no scanner had ended.
+    /// When the control thread last made a step, and no scanner had ended.
     alive_ns: AtomicU64,
 }
 
@@ -246,7 +246,7 @@ impl Figures {
         let answer = |path: &str| self.answer(path);
         // The server keeps nothing but its socket.
         while let Err(panic) = caught(|| server.run(&[&self.shared.stop, stop], &answer)) {
-            messages.error(format_args!("metrics panicked, and go on: {panic}"));
+            messages.error(format_args!("metrics panicked, and are served again: {panic}"));
             sleep(restarts.add(Instant::now()));
         }
     }

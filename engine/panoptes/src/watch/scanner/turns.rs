@@ -256,7 +256,7 @@ mod tests {
         assert!(turn.scanned(90 * MS, 91 * MS, INTERVAL, false));
         assert_eq!(turn.due(INTERVAL), 91 * MS);
         assert!(!turn.scanned(91 * MS, 92 * MS, INTERVAL, true));
-        assert_eq!(turn.due(INTERVAL), 92 * MS, "it goes on at once");
+        assert_eq!(turn.due(INTERVAL), 92 * MS, "it continues at once");
         turn.pause = 30 * MS;
         assert_eq!(turn.due(INTERVAL), 112 * MS);
     }

@@ -191,7 +191,7 @@ fn a_queue_behind_memory_carries_nothing() {
     mappings::map(&mut machine, 20, &files[0], mappings::SHARED);
     mappings::map(&mut machine, 23, &files[1], mappings::SHARED);
     machine.messages = vec![message(1, 23, 21), message(2, 21, 23)];
-    assert_silent(&machine, "two links in a row");
+    assert_silent(&machine, "two successive links");
 }
 
 /// A user who fills the memory of queues leaves room for those of others.

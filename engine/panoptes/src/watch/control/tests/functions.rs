@@ -92,7 +92,7 @@ fn functions_of_one_machine_are_one_system_that_goes_on_when_one_is_gone() {
         fs::remove_file(&late).unwrap();
         driver.wait("VF0: doca:dma0/VF0 gives the memory of the system PF0", 1);
         fs::write(&gone, "").unwrap();
-        driver.wait("PF0: goes on through doca:dma0/VF0", 1);
+        driver.wait("PF0: continues through doca:dma0/VF0", 1);
         driver.wait("is being watched through doca:dma0/VF0", 1);
         driver.wait("doca:dma0/PF0 is gone", 1);
         fs::remove_file(&gone).unwrap();
@@ -140,7 +140,7 @@ fn a_function_that_fails_is_followed_by_another_of_its_machine() {
         let used = text.split("is being watched through doca:dma0/VF").nth(1).unwrap();
         let number = used.get(..1).unwrap();
         fs::write(format!("{}{number}", fails.display()), "").unwrap();
-        driver.wait("goes on through", 1);
+        driver.wait("continues through", 1);
         driver.wait("is being watched through doca:dma0/VF", 2);
     });
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());

@@ -1,4 +1,4 @@
-//! Where records go on this machine, and in which form.
+//! The outputs on this machine, and the form of their records.
 
 use serde_json::json;
 
