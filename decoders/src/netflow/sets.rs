@@ -120,7 +120,7 @@ impl ExportHeader {
         exporters: &mut Exporters,
     ) -> Option<()> {
         let is_ipfix = self.key.format == ExportFormat::Ipfix;
-        // What is shorter is padding.
+        // Shorter bytes are padding.
         let least = if matches!(kind, SetKind::Options) && !is_ipfix { 6 } else { 4 };
         while set.remaining() >= least {
             let id = set.short()?;

@@ -405,7 +405,7 @@ fn establish(
             resent(this);
         }
     } else if has(flag::SYN) {
-        // Of a connection whose other end is not seen, nothing can be measured.
+        // Nothing can be measured of a connection whose other end is not seen.
         if begin_again(this, segment.sequence) && times.other != 0 {
             step.syn_ack_us = microseconds(times.other, times.now);
         }

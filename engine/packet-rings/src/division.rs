@@ -50,7 +50,7 @@ impl Division {
     #[must_use]
     pub fn new(parts: usize, key: u64) -> Self {
         let parts = parts.clamp(1, PARTS_MAX) as u32;
-        // Of any key, parts that differ.
+        // Any key gives parts that differ.
         let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let factors = [key >> 32, mixed, mixed >> 32].map(|factor| factor as u32 | 1);
         Self { parts, factors }
@@ -423,7 +423,7 @@ mod tests {
             for (client, server) in (0..64).flat_map(|client| (0..64).map(move |s| (client, s))) {
                 counts[division.part_of(0x0a00_0000 + client, 0x0a01_0000 + server)] += 1;
             }
-            // Of 4096 pairs, each part has a quarter but for chance.
+            // Each part has a quarter of 4096 pairs but for chance.
             assert!(counts.iter().all(|count| (800..1250).contains(count)), "{key} {counts:?}");
         }
     }

@@ -176,7 +176,7 @@ fn errors_say_what_is_missing() {
     if !enter_namespace() {
         return;
     }
-    // Of this thread alone.
+    // This thread alone loses it.
     caps::drop(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap();
     let error = Interface::open(&options("lo")).unwrap_err().to_string();
     assert_eq!(error, "no permission to capture on lo: run as root, or with CAP_NET_RAW");

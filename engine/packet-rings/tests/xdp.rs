@@ -405,7 +405,7 @@ fn each_error_has_one_line() {
     assert!(occupied.starts_with("another program receives from right0 by XDP"), "{occupied}");
     drop((first, second));
     started(&options(RIGHT));
-    // Of this thread alone, as below. Without it, chunks count as locked memory.
+    // This thread alone loses it, as below. Without it, chunks count as locked memory.
     caps::drop(None, CapSet::Effective, Capability::CAP_IPC_LOCK).unwrap();
     if fs::read_to_string("/proc/self/limits").unwrap().contains("locked memory         8388608 ") {
         let expected = "no memory for a ring of 33554432 bytes for right0: give it fewer";

@@ -324,7 +324,7 @@ fn check_system_with(
     // If it cannot be attached to otherwise, it reads its first process with a walker of its own.
     let walker = room::measure(|| first_walker(&system.settings.limits)).unwrap_or(u64::MAX);
     let bytes = of_system_settings(&system.settings).unwrap_or(u64::MAX).saturating_add(walker);
-    // Of two that ask at the same time, one sees the other's promise.
+    // One of two that ask at the same time sees the other's promise.
     let promise = promised.add(bytes.min(1 << 60));
     let others = promise.others;
     match left() {

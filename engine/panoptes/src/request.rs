@@ -455,7 +455,7 @@ mod tests {
         );
         let line = format!("panoptes watch --config {}", file.display());
         assert_eq!(names(&watch(&line)), ["web", "db"]);
-        // By its name, by its address, and one that is not configured.
+        // One by its name, one by its address, and one that is not configured.
         let request = watch(&format!("{line} db /a/web.mem /a/other"));
         assert_eq!(names(&request), ["db", "web", "other"]);
         let limits = request.systems.iter().map(|system| system.settings.limits.processes);

@@ -318,7 +318,7 @@ fn a_device_that_is_restarted_in_vain_costs_a_watched_thread_next_to_nothing() {
     };
     // The first scan waits for its turn.
     scan();
-    // By the quickest of some restarts: the machine may have other work. A turn is 20 ms.
+    // The quickest of some restarts counts: the machine may have other work. A turn is 20 ms.
     let rest = (1..=4).map(|restarts| {
         std::thread::sleep(Duration::from_millis(1100));
         let begin = Instant::now();

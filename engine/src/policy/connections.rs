@@ -94,7 +94,7 @@ impl Reporter<'_> {
             details.tcp_connection_overall_duration_ns = lasted(cx.now);
         }
         details.other_holders = (!others.is_empty()).then_some(Objects::new(&others));
-        // Of an owner that has ended, the connection itself has name and number.
+        // The connection itself has the name and number of an owner that has ended.
         let last_owner = connection.owner();
         let ended = change.ended.map(|ended| ended.facts(cx.strings));
         let owner = last_owner.as_ref().map(|owner| ProcessFacts {

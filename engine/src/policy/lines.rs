@@ -322,7 +322,8 @@ impl LineScratch {
         snapshot: &Snapshot,
         lines: &mut ScanLineEmitter<'_, E>,
     ) -> Result<(), E> {
-        // By first process. Of two with the same one, the outer one first, whose path is shorter.
+        // Sorted by first process. If two have the same one, the outer one comes first: its path is
+        // shorter.
         self.order.clear();
         let alive = snapshot.containers.indexed().filter(|(_, row)| row.is_alive());
         self.order.extend(alive.map(|(index, _)| index));

@@ -256,7 +256,7 @@ impl Reporter<'_> {
             Activity::FileContentChange | Activity::FileDescriptorFileContentChange
         );
         let has_more = content.map_or(is_of_files, |content| content.has_more);
-        // Of several files, none was the only one that changed last.
+        // None of several files was the only one that changed last.
         let last = content.filter(|_| paths.len() < 2 && !has_more);
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),

@@ -104,7 +104,7 @@ fn report_descriptors(
     while let Some(row) = descriptors.row_mut(cursor)
         && emitter.goes_on()
     {
-        // Who shares a thread's own table is not known here.
+        // The sharers of a thread's own table are not known here.
         let threads = if row.table == Tag::NONE { threads } else { &[] };
         report_first(row, process, threads, emitter);
         row.release_held();

@@ -127,7 +127,7 @@ fn take_line(
     *spare = spare.saturating_add(room) - kept;
     let Some(range) = bytes.extend(&text[..kept as usize]) else { return false };
     (mm.command_line, mm.has_command_line) = (range, true);
-    // Of arguments, no more was read than has room.
+    // No more of the arguments was read than has room.
     let arguments = mm.arguments.end - mm.arguments.start;
     let wanted = if is_title || whole.is_none() { length } else { arguments };
     // A title may be longer than what is read of it.

@@ -226,7 +226,7 @@ impl Walker {
         let claim = group_path.with_names(&self.snapshot, length, |path| {
             container_of(path).as_ref().map(ContainerClaim::new)
         })??;
-        // Of a bare name, the directory itself counts, too: nothing shows that a runtime made it.
+        // A bare name's directory itself counts, too: nothing shows that a runtime made it.
         let length = claim.at + usize::from(claim.maker == Maker::Unknown);
         let is_users = group_path.is_users(&self.snapshot, length);
         Some(ContainerClaim { maker: if is_users { Maker::User } else { claim.maker }, ..claim })

@@ -55,7 +55,7 @@ impl Walker {
                     losses.stop(WalkedStructure::UserNamespaceNesting, stop);
                     None
                 });
-                // Of an unknown maker, nobody gets more than the process's own user has.
+                // Without a known maker, nobody gets more than the process's own user has.
                 let own = || process.ids.map_or(u32::MAX, |ids| ids.uid);
                 process.namespace_maker = NonZeroU32::new(maker.unwrap_or_else(own));
             }

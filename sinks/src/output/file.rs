@@ -339,7 +339,7 @@ impl FileOutput {
             }
         }
         if !self.is_removed() && !self.transport.buffers().is_idle() {
-            // What is not wholly written there follows in the new file.
+            // Records that are not wholly written there follow in the new file.
             self.transport.file().set_len(written.end)?;
         }
         self.begin(file, end)?;

@@ -594,7 +594,7 @@ fn a_scan_that_must_stop_reads_and_reports_nothing_more() {
         };
         let mut watchers: Vec<_> = (0..8).map(|_| watcher(&mut machine)).collect();
         populate(&mut machine);
-        // Of the scans that report something, the one that does the most, and the number of scans
+        // The scan that does the most among those that report something, and the number of scans
         // before it. A later one may do more: it also looks for changed paths.
         let mut first = watchers.pop().expect("there is one");
         let all: Vec<_> = (0..8).map(|_| first.stop_at(&mut machine, u64::MAX)).collect();

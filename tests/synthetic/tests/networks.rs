@@ -126,7 +126,7 @@ fn what_a_namespace_gets_later_is_read_soon() {
         bench.scan();
     }
     assert_eq!(bench.interfaces(bench.pid), ["lo []", "eth0 [10.1.0.3, 10.1.0.2]"]);
-    // Who connects has an address: it is read with the new connection.
+    // A process that connects has an address: it is read with the new connection.
     for _ in 0..20 {
         bench.scan();
     }

@@ -180,7 +180,7 @@ fn a_machine_that_comes_to_rest_is_read_whole_once() {
         let snapshot = scan(&mut walker, &mut kept, &kernel, machine);
         (snapshot.is_light, snapshot.is_kept, snapshot.has_run)
     };
-    // Of the first scan, no count is known, and of the second one none to compare it with.
+    // The first scan has no count, and the second one has none to compare it with.
     light(&mut machine);
     light(&mut machine);
     for rests in [8, 40, 8] {

@@ -135,7 +135,7 @@ impl Frame {
         let mut stack: Vec<(&str, &str)> = Vec::new();
         for line in script.lines().chain([""]) {
             if let Some((at, symbol)) = line.trim().split_once(' ') {
-                // Of functions that are inlined into each other, perf names the innermost like the
+                // Perf names the innermost of functions that are inlined into each other like the
                 // outermost.
                 let inlined = stack.iter().rposition(|&(address, _)| address != at);
                 let inlined = inlined.map_or(0, |before| before + 1);

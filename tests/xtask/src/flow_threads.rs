@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     std::fs::write(&configuration, CONFIGURATION).map_err(|error| error.to_string())?;
     let _network = Network::new()?;
     let mut outcomes: Vec<Vec<Outcome>> = options.threads.iter().map(|_| Vec::new()).collect();
-    // By turns: a processor is not always as fast.
+    // Turns alternate: a processor is not always as fast.
     for _ in 0..options.turns.max(1) {
         for (outcomes, &threads) in outcomes.iter_mut().zip(&options.threads) {
             let racount = argus.join("racount");

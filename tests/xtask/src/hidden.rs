@@ -123,7 +123,7 @@ fn bind(from: &Path, to: &Path) -> Result<(), String> {
 
 /// Makes a root that is a mount, and enters it: many programs change the root's propagation first.
 fn make_root_a_mount(place: &Path) -> Result<(), String> {
-    // What is mounted here may appear on the host, and nothing here tells but a trial.
+    // A mount here may appear on the host: only a trial shows it.
     let wrong = |error: Errno| format!("{}: {error}", place.display());
     if place.to_string_lossy().contains(|c: char| c.is_whitespace() || c == '\\') {
         return Err(format!("lists of mounts have another form of the path {}", place.display()));
@@ -159,7 +159,7 @@ fn hide_devices(folder: &Path) -> Result<(), String> {
     mount(Some("devices"), folder, Some("tmpfs"), options, Some("mode=755")).map_err(wrong)?;
     for (path, name) in rows(Kind::Device, "/dev/") {
         let place = folder.join(name);
-        // Of the terminals that are mounted below it, whatever it is on this machine.
+        // The terminals' multiplexer, which is mounted below it, whatever it is on this machine.
         let terminals = (name == "ptmx").then(|| "pts/ptmx".into());
         if let Some(target) = terminals.or_else(|| fs::read_link(path).ok()) {
             symlink(&target, &place).map_err(|e| format!("{}: {e}", place.display()))?;

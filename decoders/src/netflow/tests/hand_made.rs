@@ -307,7 +307,7 @@ fn options_tell_the_rate_of_sampling() {
 
 #[test]
 fn counters_of_other_elements_are_taken_if_there_are_no_others() {
-    // Of the whole flow; behind the exporter; of who began and of who answered, as firewalls tell.
+    // Counters of the whole flow, behind the exporter, and of both ends, as firewalls export them.
     for (packets, bytes) in [("0056", "0055"), ("0018", "0017"), ("012a", "00e7")] {
         let template = std::format!("0002 0010 0100 0002 {packets} 0004 {bytes} 0004");
         let set = "0100 000c 00000005 00000007";

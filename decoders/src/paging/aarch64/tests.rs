@@ -47,7 +47,7 @@ fn missing_address_bits_remove_levels_or_the_start_of_the_top_table() {
     assert_eq!(of(Granule::Kib4, 52, 48), of(Granule::Kib4, 48, 48));
     assert_eq!(of(Granule::Kib16, 52, 47), of(Granule::Kib16, 47, 47));
     let narrow = of(Granule::Kib64, 52, 48);
-    // Of 1024 entries, the last 64 map the addresses of 48 bits.
+    // The last 64 of 1024 entries map the addresses of 48 bits.
     let first = narrow.entry_address(PhysicalAddress(0), 0xffff_0000_0000_0000, 3);
     assert_eq!(first.0, (1024 - 64) * 8);
     assert_eq!(narrow.entry_address(PhysicalAddress(0), 0x0000_ffff_ffff_ffff, 3).0, 63 * 8);

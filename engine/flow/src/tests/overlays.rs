@@ -51,7 +51,7 @@ fn equal_addresses_of_two_tenants_are_two_flows_if_asked_for() {
     }
     let expected = tenants.map(|vni| ([2, 2], [vni; 2]));
     assert_eq!(summaries(&wire.finish()), expected);
-    // By default, the addresses alone decide.
+    // The addresses alone decide by default.
     let mut wire = Wire::new(8);
     for vni in tenants {
         wire.exchange([vni; 2]);

@@ -84,7 +84,7 @@ fn text(value: Option<&Value>, column: &str) -> String {
         (Some(Value::String(text)), _) => text.clone(),
         (Some(value), "sipid" | "dipid") => format!("{:#06x}", value.as_u64().unwrap_or(0)),
         (Some(value), _) => value.to_string(),
-        // Of what has no such thing.
+        // The line has no such value.
         (None, "sloss" | "dloss") => "0".to_owned(),
         (None, _) => String::new(),
     }
@@ -101,7 +101,7 @@ fn other_end(column: &str) -> String {
 
 /// Where a line differs from what `ra` prints.
 fn differences(line: &Value, row: &Row) -> Vec<String> {
-    // Of a connection that its destination opened, `ra` exchanges the ends.
+    // `ra` exchanges the ends of a connection that its destination opened.
     let is_reversed = line["direction"] == "<-" && line["protocol"] == "tcp";
     let is_v6 = row.text("saddr").contains(':');
     let mut found = Vec::new();

@@ -133,7 +133,7 @@ fn nfcapd_receives_the_flows() {
         send(&out[..length]);
     }
     assert!(truth.len() >= KINDS.len(), "{truth:?}");
-    // What is in the socket is read before the signal is seen.
+    // The collector reads its socket before it sees the signal.
     wait(|| is_drained(port));
     collector.end();
     truth.sort();

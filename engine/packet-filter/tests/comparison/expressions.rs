@@ -241,7 +241,7 @@ pub(crate) const EXPRESSIONS: &[&str] = &[
     "protochain 17",
     "inbound",
     "outbound",
-    // Of other link types.
+    // Expressions for other link types.
     "type mgt",
     "type data",
     "type ctl",

@@ -111,7 +111,7 @@ pub fn changed_keys(old: &[ConfigKey], new: &[ConfigKey]) -> Vec<ChangedKey> {
     for key in new {
         changed.extend(before.difference(key));
     }
-    // What is left out now.
+    // Keys that are left out now.
     for key in old.iter().filter(|key| !after.by_path.contains_key(key.path.as_str())) {
         changed.extend(after.difference(key));
     }

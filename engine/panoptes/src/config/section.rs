@@ -271,7 +271,7 @@ impl<'a> Section<'a> {
             let path = format!("{}[{index}]", self.full(key));
             let element = path.len();
             let mut section = Section::of(self.context, path, element, node);
-            // What is no mapping has been refused.
+            // Other values than mappings have been refused.
             if matches!(node.value, ConfigValue::Map(_) | ConfigValue::Null) {
                 read(&mut section);
                 section.finish();

@@ -269,7 +269,7 @@ impl Open {
             Sink::Ipfix(collector) => {
                 if let Carrier::Direct(datagrams) = &mut collector.to {
                     datagrams.finish(LAST_WAIT);
-                    // Of messages, each with several records.
+                    // Number of messages, each with several records.
                     self.lost = datagrams.lost();
                 }
                 Ok(())

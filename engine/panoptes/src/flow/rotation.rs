@@ -169,7 +169,7 @@ fn read_content(path: &Path) -> Result<Option<CaptureContent>, CaptureError> {
     let identity = (first.time_ns, hasher.finish());
     let first_ns = first.time_ns;
     let mut times = vec![first_ns];
-    // What is behind the first packet may be damaged, or not be written yet.
+    // The file may be damaged behind the first packet, or not be written yet.
     while let Ok(Some(frame)) = file.next() {
         times.push(frame.time_ns);
         if times.len() == TIMES {
@@ -277,7 +277,7 @@ mod tests {
         for turn in 0..3 {
             for name in ["cap0", "cap1", "cap2"] {
                 second += 10;
-                // Of another length: a clock may be too coarse for the time of its change.
+                // The length differs: a clock may be too coarse for the time of its change.
                 folder.write(name, &capture(&vec![second; 4 - turn]));
                 assert_eq!(folder.next().as_deref(), Some(name), "{turn}");
                 assert_eq!(folder.next(), None, "{turn}");

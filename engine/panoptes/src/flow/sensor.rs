@@ -184,7 +184,7 @@ fn run(
     let mut auditor = Auditor::new(&request, outputs, begin_ns);
     let audited = threads::audit(all, &mut auditor, signals, messages);
     let missing = audited.as_ref().map_or_else(|_| auditor.missing(), |missing| *missing);
-    // What is lost has records.
+    // Losses have records.
     let _ = auditor.finish(missing);
     audited.map(drop).map_err(|failure| failure.message)
 }

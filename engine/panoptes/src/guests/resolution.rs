@@ -47,7 +47,7 @@ pub fn resolve<'a>(
         }
     };
     match earlier {
-        // Who may start processes as this user may also claim the guest's UUID.
+        // A process of this user may also claim the guest's UUID.
         Some(earlier) if !is_proven && earlier.user != guest.user => Err(format!(
             "{} has the name of an earlier guest ({earlier}); write qemu:{} to use it",
             guest.described(),

@@ -238,7 +238,7 @@ mod tests {
         write(&common.join("include/linux/sched.h"), "");
         let folders = Folders::of(&build).unwrap();
         assert_eq!(folders, Folders { build: build.clone(), source: common.clone() });
-        // By a path from the folder, as a build outside of its sources.
+        // A path from the folder, as in a build outside of its sources.
         write(&build.join("Makefile"), "# made\ninclude ../common-1/Makefile\n");
         assert_eq!(Folders::of(&build).unwrap().source, build.join("../common-1"));
     }

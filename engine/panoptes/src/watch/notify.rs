@@ -125,7 +125,7 @@ mod tests {
         let reloading = ServiceStatus { is_reloading: true, ..QUIET };
         let turns = [
             (starting, None),
-            // What is read again at the start is part of the start.
+            // A reload at the start is part of the start.
             (reloading, None),
             (QUIET, Some(ServiceStage::Ready)),
             (QUIET, None),

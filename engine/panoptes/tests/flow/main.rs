@@ -71,7 +71,7 @@ fn is_known(difference: &Difference, lone: &BTreeSet<String>) -> bool {
     match (words[1], &difference.field[..]) {
         // Ids of ICMP are reversed; its kinds are compared with the truth. ARP has no data.
         ("icmp", _) | ("arp", "sappbytes" | "dappbytes") => true,
-        // Of a lone SYN, argus writes no window.
+        // Argus writes no window of a lone SYN.
         ("tcp", "swin") => lone.contains(&words[1..].join(" ")),
         // Argus takes parts of the flow label for the traffic class. ICMPv6 refers to flows, too.
         (_, "stos" | "dtos") | ("udp", "ltime" | "flgs" | "dur") => words[2].contains(':'),

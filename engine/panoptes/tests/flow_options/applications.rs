@@ -253,7 +253,7 @@ fn option_dns_servers_marks_other_servers() {
     let flow = flow(&multicast, &["--dns-servers", "192.0.2.54"]);
     assert_eq!(flow["dns"]["responses"], 1);
     assert_eq!(flow["dns"].get("is_known_server"), None);
-    // Who asks is nobody's server.
+    // A client that asks is nobody's server.
     let mut query = Packets::new();
     query.udp(true, [50_000, 53], &data("query-a"));
     let flow = self::flow(&query, &["--dns-servers", "192.0.2.54"]);

@@ -201,7 +201,7 @@ fn option_n_upper_takes_a_range() {
     // Argus leaves out the first one of a range, against its manual.
     let [theirs, _] = folder.both(&["-N", "4-20", "-r", &capture], &[]);
     let [_, own] = folder.both(&["-N", "5-20", "-r", &capture], &[]);
-    // Of an end that sent one packet, argus writes no window.
+    // Argus writes no window of an end that sent one packet.
     assert_eq!(sum(&same_but([&theirs, &own], &["swin"])), 16);
 }
 

@@ -28,7 +28,7 @@ fn both_have(options: &[&str], id: &str, raw: (u32, [u8; 4])) {
     let expected = truth(capture.flows(), id);
     assert_eq!(facts(&own), expected);
     assert_eq!(facts(&theirs), expected, "argus");
-    // Of argus, management records have the id of -e only.
+    // Management records of argus have the id of -e only.
     let ids: Vec<_> = management(&own).iter().map(|record| record.id).collect();
     assert_eq!(ids, [raw, raw]);
 }
@@ -143,7 +143,7 @@ fn joined(options: &[&str], id: &str) {
     let capture = connection(1);
     let [from, to] = [LEFT[0], LEFT[1]].map(Sender::new);
     for frame in capture.frames() {
-        // By the last byte of the source's address.
+        // The last byte of the source's address decides.
         let sender = if frame[29] == 1 { &from } else { &to };
         sender.send(&frame);
         // A packet is read from one interface before its answer is read from the other.

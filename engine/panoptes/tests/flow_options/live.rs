@@ -133,7 +133,7 @@ pub(crate) fn facts(records: &Path) -> Vec<[String; 12]> {
 
 /// The truth in the same form, for records with this id; so many times the packets.
 pub(crate) fn truth(flows: &[Flow], id: &str) -> Vec<[String; 12]> {
-    // What is open or was not answered when the sensor ends has states of its own.
+    // Flows that are open or unanswered when the sensor ends have states of their own.
     let state = |flow: &Flow| match (&flow.protocol[..], &flow.state[..]) {
         ("tcp", "CON") => "TIM".to_owned(),
         ("udp", "INT") => "REQ".to_owned(),

@@ -228,7 +228,7 @@ fn the_flow_key_joins_what_has_the_same_addresses() {
         let configuration = folder.write("argus.conf", text.as_bytes());
         let options = ["-F", &configuration, "-S", "3600", "-r", &capture];
         let files = folder.both(&options, &["-", "ip", "and", "not", "vlan", "and", "not", "mpls"]);
-        // Of two hardware addresses, argus always takes the lower one for the source.
+        // Argus always takes the lower one of two hardware addresses for the source.
         let is_turned = (key, flow_type) == ("LAYER_2_MATRIX", "Bidirectional");
         let [theirs, own] = files.each_ref().map(|file| {
             let sums = matrix(file).into_iter().map(|([protocol, mut one, mut other], counts)| {

@@ -101,7 +101,7 @@ fn xdp_is_a_part_of_a_link() {
     let capture = connection(1);
     let [from, to] = [LEFT[0], LEFT[1]].map(Sender::new);
     for frame in capture.frames() {
-        // By the last byte of the source's address.
+        // The last byte of the source's address decides.
         let sender = if frame[29] == 1 { &from } else { &to };
         sender.send(&frame);
         live.running.settle();

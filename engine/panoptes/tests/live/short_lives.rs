@@ -76,7 +76,7 @@ fn watch(guest: &mut Guest, (number, us): (u32, u32), early_scans: bool) -> f64 
         share * 100.0,
     );
     println!("{}", ended.said.join("\n"));
-    // What is reported is true, and what is missed is counted: the markers' shells may be missed.
+    // Reports are true, and misses are counted: the markers' shells may be missed.
     let missed = (truth.len() - seen) as u64;
     assert!((missed..=missed + 6).contains(&unseen), "{missed} missed, {unseen} reported");
     assert_eq!(count(&ended.records, "process_hidden"), 0);

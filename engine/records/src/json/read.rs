@@ -99,7 +99,7 @@ impl<'r> JsonReader<'r> {
 
     /// The text of the value that comes next.
     pub fn value(&mut self) -> Result<&'r str, MalformedRecord> {
-        // Of an element, the comma before it is no part.
+        // The comma before an element is no part of it.
         let comma = usize::from(self.expected == ExpectedToken::MoreOrEnd);
         let start = self.at + comma;
         match self.read()? {

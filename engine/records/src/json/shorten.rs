@@ -165,7 +165,7 @@ impl<'r> Shortener<'r> {
     /// The elements that fit into `limit`, with their keys if they have some.
     fn list(&mut self, key: &str, limit: usize, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         let (start, cut) = (out.length(), self.cut);
-        // What is in an element gets a part only, or one long value would leave no room for the
+        // The values in an element get a part only, or one long value would leave no room for the
         // first element: a process of a reverse shell has three lists and half a dozen texts.
         self.cut.lists = limit / 8;
         self.cut.texts = cut.texts.min((limit / 16).max(TEXT_BYTES));

@@ -204,7 +204,7 @@ fn read_layer(
         let entry = LayerEntry { path, kind };
         entry.take(room).map(|()| entries.push(entry))
     };
-    // Of files with several names: the first one.
+    // The first name of each file that has several.
     let mut shared = HashMap::new();
     let mut waiting = vec![(layer.to_owned(), Vec::new())];
     while let Some((folder, path)) = waiting.pop() {

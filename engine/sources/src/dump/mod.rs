@@ -173,7 +173,7 @@ struct DumpedRange {
 /// that is described twice is the same memory: QEMU does that for memory that is mapped twice.
 fn segments(mut pieces: Vec<DumpedRange>, file_bytes: u64) -> Segments {
     let mut lacks = Lacks::default();
-    // Of two pieces with the same start, the one with more bytes in the file comes first.
+    // The larger one in the file comes first of two pieces with the same start.
     pieces.sort_unstable_by_key(|piece| (piece.start, std::cmp::Reverse(piece.filed)));
     let mut segments: Vec<Segment> = Vec::new();
     let mut described: Vec<Range<u64>> = Vec::new();

@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::Segment;
 
-    // Of a kernel 6.1 with five levels of page tables.
+    // The direct map of a kernel 6.1 with five levels of page tables.
     const DIRECT_MAP: u64 = 0xff30_7c81_4000_0000;
 
     /// Memory with the list of its ranges at `list_at`, as a kernel makes it: with an entry between

@@ -595,7 +595,7 @@ fn arguments_are_those_of_the_first_check_however_late_the_content_is_known() {
         watch.files.known.remove(&BASH);
         let first = in_web(9, first);
         assert_eq!(watch.scans(&world().with(first.clone()), 2), [""; 0]);
-        // By now it has overwritten them, and one of its areas is new.
+        // It has overwritten them by now, and one of its areas is new.
         let mut later = FakeProcess { arguments: later.to_vec(), ..first };
         later.areas.push(FakeArea::anonymous(0x9000, 0xa000, R));
         assert_eq!(watch.scans(&world().with(later.clone()), 2), [""; 0]);
@@ -635,7 +635,7 @@ fn arguments_of_existing_programs_are_not_checked_at_start_or_after_a_reload() {
     assert_eq!(watch.scans(&world().with(there.clone()), 3), [""; 0]);
     let began = watch.scans(&world().with(there.clone()).with(in_web(10, b"bash\0-i\0")), 3);
     assert_eq!(began, [""; 0]);
-    // By now the other process has overwritten its arguments too.
+    // The other process has overwritten its arguments by now, too.
     let later = world().with(there).with(in_web(10, b"bash: idle\0"));
     let images = Images::default();
     watch.attest = BinaryAttestation::new(&limits(), Arc::new(shipped()), images, HashKey::new(9));

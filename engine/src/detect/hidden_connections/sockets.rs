@@ -211,7 +211,7 @@ impl Sockets {
             && !snapshot.nets.iter().any(|net| net.connections_cut);
         Shows {
             tcp: has_all && !self.newer.is_cut && !self.older.is_cut,
-            // Who answers at a translated port cannot be told.
+            // The owner of a translated port is unknown.
             udp: udp.is_whole && !udp.may_translate && snapshot.nets.dropped == 0,
         }
     }

@@ -49,7 +49,7 @@ impl ReverseShells {
         if any_peers_of(&self.inward).next().is_none() {
             return;
         }
-        // What is found out of a table is kept only while there are steps.
+        // Findings about a table are kept only while there are steps.
         self.graph.begin_part();
         if any_peers_of(&self.inward).nth(ENDS_MAX).is_some() {
             self.count_cut(&shell);

@@ -261,7 +261,7 @@ mod tests {
             assert_eq!(others, [scan > 0; 2], "{scan}");
             assert_eq!(pending.0.list.len(), PENDING_PAIRS_MAX);
         }
-        // What is not seen any more makes room.
+        // A pair that is not seen any more makes room.
         pending.begin_scan(None);
         pending.begin_scan(None);
         assert_eq!((pending.0.list.len(), pending.0.groups.owners()), (0, 0));

@@ -629,7 +629,7 @@ mod tests {
             assert_eq!(turns.pairs.list.len(), WATCHED_MAX);
         }
         assert_eq!(found, [true; 2]);
-        // What is not seen any more makes room.
+        // A pair that is not seen any more makes room.
         (0..=PAIR_ABSENT_SCANS).for_each(|_| turns.begin_scan(None));
         assert_eq!((turns.pairs.list.len(), turns.pairs.groups.owners()), (0, 0));
     }

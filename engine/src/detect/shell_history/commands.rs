@@ -46,7 +46,7 @@ impl ShellHistory {
             return;
         }
         let Ok(cleared) = shell.confirm(plan.cleared, output.now()) else { return };
-        // Of a list without its old commands, the new ones were typed after it was cleared.
+        // The new commands of a list without its old ones were typed after it was cleared.
         let is_after = matches!(plan.cleared, Some(HistoryClearing::Some { .. }));
         if let Some((how, seen)) = cleared.filter(|_| !is_after) {
             self.report_clearing(shell, output, how, seen);

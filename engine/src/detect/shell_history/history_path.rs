@@ -187,7 +187,7 @@ mod tests {
         }
         assert_eq!(of(&format!("/tmp/{}", "x".repeat(255))), HistoryFilePlace::Open);
         assert_eq!(of(&"/x".repeat(2047)), HistoryFilePlace::Open);
-        // Of a longer path, what is behind the part that is known decides.
+        // The rest behind the known part of a longer path decides.
         assert_eq!(HistoryFilePlace::of(b"/dev/null", false), HistoryFilePlace::Special);
         assert_eq!(HistoryFilePlace::of(b"/tmp/", false), HistoryFilePlace::Open);
     }

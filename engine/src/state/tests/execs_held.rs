@@ -271,7 +271,7 @@ fn a_stop_in_the_middle_of_a_report_leaves_the_rest_for_the_end_of_the_watch() {
             partial += u32::from(is_partial && asked.get() >= last);
             lines.extend(watch.finish());
             for kind in ["+fd 300/", "+area 300 "] {
-                // Of the program after that, an area may wait, too.
+                // An area of the program after that may wait, too.
                 let is_its = |line: &&String| line.starts_with(kind) && !line.contains("/id");
                 let mut of_kind: Vec<_> = lines.iter().filter(is_its).collect();
                 assert_eq!(of_kind.len(), MANY as usize, "{name}, question {last}: {kind}");

@@ -331,7 +331,7 @@ fn an_unstable_process_keeps_its_names() {
     torn.exec_id += 1;
     watch.scan(&world().with(torn.clone()));
     assert_eq!(named(&watch), ["", ""]);
-    // Of a process that never holds still, even doubtful names count in the end.
+    // Even doubtful names of a process that never holds still count in the end.
     let (mut scans, mut ended) = (0, torn.clone());
     while named(&watch) == ["", ""] {
         watch.scan(&world().with(torn.clone()));

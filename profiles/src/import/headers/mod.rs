@@ -106,7 +106,7 @@ pub fn options(
     add(build.join(&arch).join("generated/uapi"));
     add(source.join("include/uapi"));
     add(build.join("include/generated/uapi"));
-    // Of a tree of sources, headers that are not exported.
+    // Headers of a tree of sources that are not exported.
     add(source.to_owned());
     for header in ["compiler-version.h", "kconfig.h", "compiler_types.h"] {
         let header = source.join("include/linux").join(header);

@@ -112,7 +112,7 @@ impl Management {
     const fn kind(&self) -> u32 {
         match self.source_id {
             SourceId::None | SourceId::Address(_) => 0x0080_0000,
-            // Of 16 bytes, four are left.
+            // Four of the 16 bytes are left.
             SourceId::Number(_) | SourceId::Address6(_) | SourceId::Uuid(_) => 0x0040_0000,
             SourceId::Text(_) => 0x0020_0000,
         }

@@ -269,7 +269,7 @@ fn version_5_is_written_as_argus_5_does() {
     };
     let mut out = [0; PLAIN_BYTES_MAX];
     let length = Version::Five.write(&mut out, &options, &record, &extra).expect("there is room");
-    // Of argus 5.0.2 with `-X -A -m -Z -J -U 16`, without the name of its interface. The largest
+    // Argus 5.0.2 with `-X -A -m -Z -J -U 16`, without the name of its interface. The largest
     // segments, and the numbers of the jitter that are rounded, are zeros here.
     let expected = words(
         "15100065 01030103 0a010001 00000001 02010105 0a010001 0a010065 06009c40 01bb0000 03021905 \
@@ -301,7 +301,7 @@ fn ids_have_up_to_16_bytes_and_an_interface() {
     let record = FlowRecord { sequence: 2, ..FlowRecord::default() };
     let id = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
     let interface = *b"tcap";
-    // Of argus 5.0.2, which writes the interface always. Version 3 has no such ids.
+    // Argus 5.0.2 writes the interface always. Version 3 has no such ids.
     for (source_id, expected, three) in [
         (
             SourceId::Uuid(id),

@@ -172,7 +172,7 @@ fn state(word: &str) -> Option<FlowStateName> {
         "rst" | "reset" => FlowStateName::TcpFlag(0x04),
         "ece" => FlowStateName::TcpFlag(0x40),
         "cwr" => FlowStateName::TcpFlag(0x80),
-        // Of each pair, the bit of the source.
+        // The bit of the source in each pair.
         "outoforder" | "ooo" => FlowStateName::TcpPair(0x1_0000),
         "winshut" => FlowStateName::TcpPair(0x400),
         "ecn" => FlowStateName::TcpPair(0x4000),

@@ -75,7 +75,7 @@ pub(super) fn direction(record: &FlowRecord) -> &'static str {
         if bits & tcp_status::SAW_SYN != 0 {
             return "->";
         }
-        // Of the handshake, only the answer was seen. As a rule it was the first packet.
+        // The answer alone was seen of the handshake. As a rule it was the first packet.
         if bits & tcp_status::SAW_SYN_ACK != 0 {
             return "<-";
         }

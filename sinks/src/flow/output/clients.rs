@@ -181,7 +181,7 @@ impl<F> Clients<F> {
             self.all.iter().filter(|client| source_of(client.address()) == source).count()
         };
         let own = count(source_of(new));
-        // Of several, the first one: it has been there for longest.
+        // The first one of several is the oldest.
         let most = self.all.iter().map(|client| count(source_of(client.address()))).max();
         let Some(most) = most.filter(|most| *most > own + 1) else { return false };
         let is_victim = |client: &Client<F>| count(source_of(client.address())) == most;

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn times_are_nanoseconds() {
-        // By `date -d … +%s`.
+        // Seconds as `date -d … +%s` prints them.
         for (text, expected) in [
             ("1970-01-01T00:00:00.000000001+00:00", 1),
             ("2023-11-14T22:13:20.123456789+00:00", 1_700_000_000_123_456_789),

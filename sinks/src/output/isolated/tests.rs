@@ -230,7 +230,7 @@ fn the_end_waits_for_all_disks_that_hang_at_once_and_counts_each_record() {
         }
     }
     drop(producer);
-    // By this clock, the time for progress is over soon.
+    // The time for progress is over soon on this clock.
     let looks = AtomicUsize::new(0);
     let clock = || looks.fetch_add(1, Ordering::Relaxed) as u64 * DISK_PATIENCE_NS;
     let begin = Instant::now();

@@ -36,7 +36,7 @@ impl Flight {
     /// Adds a message of so many bytes, or a datagram.
     pub(super) fn push(&mut self, batch: MessageBatch, size: u64) {
         self.end += size;
-        // What is not sent needs no answer.
+        // An empty batch is not sent, so it needs no answer.
         let is_acknowledged = batch.records == 0;
         self.messages.push_back(SentMessage { batch, end: self.end, is_acknowledged });
     }

@@ -281,7 +281,7 @@ fn answer(bytes: &[u8], is_bulk: bool) -> Result<Option<(ReceiverResponse, usize
         Length::Partial if bytes.len() < ANSWER_BYTES_MAX => None,
         Length::Known(_) | Length::Partial | Length::ToTheEnd => Some(usize::MAX),
     };
-    // Of another answer, the words in the body are of use, but the connection ends.
+    // The words in the body of another answer are of use, but the connection ends.
     let is_there = length.is_some_and(|length| length <= body.len());
     let is_endless = length == Some(usize::MAX);
     if !is_there && !is_endless && status / 100 == 2 {

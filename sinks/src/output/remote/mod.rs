@@ -418,7 +418,7 @@ impl RemoteOutput {
             DisconnectReason::InOrder => (None, 0),
         };
         if let Some(error) = error {
-            // Who sees that it is counted finds what it was.
+            // Stored before it is counted: a reader of the count finds its cause.
             self.counters.set_failure(error);
             self.counters.add_error(&error.cause);
         }

@@ -53,7 +53,7 @@ pub(super) fn bounds(name: &str, run: &Run, plan: &Plan<'_>) -> Result<Vec<Bound
     let cut = all_of(&run.folder, files::CUT)?;
     let names = read(files::PASSIVE_DNS)?;
     let broken = [&judged, &moved, &cut, &names].map(|sums| sums.broken_lines);
-    // What is cut while it is written may end within a line, once each time.
+    // A file that is cut while it is written may end within a line, once each time.
     let holds = [broken[0], broken[1], broken[3]] == [0; 3] && broken[2] <= run.rotations.into();
     add("whole lines", holds, format!("broken: {broken:?}"));
     for (what, memory) in [("memory", &run.memory), ("memory of exports", &run.export_memory)] {

@@ -138,7 +138,7 @@ pub(super) fn wait_for<P: Read + AsFd>(
     who: &str,
 ) -> Result<BufReader<Bounded<P>>, String> {
     let pipe = pipe.ok_or_else(|| format!("{who} has no pipe"))?;
-    // What is behind the line comes when the capture ends.
+    // The rest behind the line comes when the capture ends.
     let mut pipe = BufReader::new(Bounded::within(pipe, bounded::LONG));
     let mut all = String::new();
     loop {

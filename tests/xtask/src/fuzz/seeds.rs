@@ -43,7 +43,7 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.clients()?;
     for (name, data) in recorded::all() {
         seeds.write("application", &name, &[&data])?;
-        // Of a stream and of a datagram, on the port of DNS or another one; and as frames.
+        // Bytes of a stream and of a datagram, on the port of DNS or another one; and as frames.
         let length = (data.len() as u16).to_le_bytes();
         let crypto = [&[6, 0], &(data.len() as u16 | 0x4000).to_be_bytes()[..]].concat();
         let framed = (data.len() as u16 + 4).to_le_bytes();

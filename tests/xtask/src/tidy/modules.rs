@@ -95,7 +95,7 @@ fn module_of(path: &str) -> Vec<&str> {
 /// The circles among the children of each module.
 fn circles<'a>(files: &[(Vec<&'a str>, String)]) -> Vec<(Vec<&'a str>, Vec<&'a str>)> {
     let modules: BTreeSet<&[&str]> = files.iter().map(|(module, _)| &module[..]).collect();
-    // By parent, which child uses which.
+    // The uses among the children of each parent.
     let mut uses: BTreeMap<&[&str], BTreeSet<(&str, &str)>> = BTreeMap::new();
     for (module, code) in files {
         for path in used_paths(module, code) {

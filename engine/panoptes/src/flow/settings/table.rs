@@ -584,7 +584,7 @@ pub(super) const IGNORED: &[IgnoredVariable] = &[
     IgnoredVariable {
         names: &["MIN_SSF"],
         values: &["", "0"],
-        // Who asks for protection must not get a port without it.
+        // A user who asks for protection must not get a port without it.
         others: OtherValues::Refused("SASL is not supported; set it to 0"),
         help: "The port would lack the protection that it asks for",
     },

@@ -225,7 +225,7 @@ impl Systems {
             |one: &SystemCandidate| !one.is_gone() && one.spare_of.as_ref() == Some(&used);
         // One that is being compared is used after that.
         let is_ready = |one: &SystemCandidate| is_spare(one) && one.missed == 0 && one.is_waiting();
-        // Of those that could be compared, the one that was used or compared the longest ago.
+        // The one that was used or compared the longest ago, of those that could be compared.
         let ready = self.candidates.iter().enumerate().filter(|(_, one)| is_ready(one));
         let Some((spare, _)) = ready.min_by_key(|(_, one)| (one.uncompared, one.due())) else {
             return self.candidates.iter().any(is_spare);

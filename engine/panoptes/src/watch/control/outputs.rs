@@ -288,10 +288,10 @@ impl Outputs {
         let mut folders = Vec::new();
         let gone = &mut self.gone;
         let mut is_left = |entry: &mut OutputEntry| {
-            // What is over now has counted all.
+            // An output that is over now has counted all.
             let is_over = entry.is_over();
             entry.report(messages, events);
-            // Of a failed sync there is a record: the log that follows may be whole all the same.
+            // A failed sync has a record: the log that follows may be whole all the same.
             if is_over && gone.len() < GONE_MAX {
                 gone.extend(entry.output.lost());
             }

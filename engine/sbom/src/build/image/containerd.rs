@@ -56,7 +56,7 @@ pub(in super::super) fn build(
         manifests.retain(|one| is_wanted(one, wanted));
         options.image = None;
     }
-    // Of the names of one image, one that people gave.
+    // A name that people gave comes first among the names of one image.
     manifests.sort_by_cached_key(|one| {
         let name = one.annotation(CONTAINERD_NAME).unwrap_or_default().to_owned();
         (one.digest.clone(), name.starts_with("sha256:"), name.contains('@'), name)

@@ -160,7 +160,7 @@ impl Ram {
         }
         let mut maps: Vec<(usize, MappedRamHeader)> = Vec::new();
         let listed = self.read_list(stream, sum, form, &mut maps);
-        // Of a file that was cut among the pages of mapped-ram, the blocks before are known.
+        // A file that was cut among the pages of mapped-ram has known blocks before the cut.
         if let Err(Stop::Problem(problem)) = listed {
             return Err(problem.into());
         }

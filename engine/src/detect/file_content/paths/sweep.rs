@@ -505,7 +505,7 @@ impl Sweep {
         let (inode, parent) = (listed.inode, listed.parent);
         let folder_of = Some(folder);
         if read.dentry == folder.dentry {
-            // What is mounted on a file.
+            // A mount on a file.
             let path = folder.path.strip_suffix(b"/").unwrap_or_default();
             if is_folder(attributes) && is_of_system(&folder.path) {
                 let path = if path.is_empty() { b"/" } else { path };
@@ -536,7 +536,7 @@ impl Sweep {
         }
         let path = path.iter().copied().collect();
         if let Some(mounted) = mounted {
-            // What is mounted on a file matters as that does.
+            // A mount on a file matters as that file does.
             let matter = if is_file(attributes) { Some(folder.matter) } else { below };
             if let Some(matter) = matter {
                 self.push_mounted(mounted.address, mounted.root, matter, path);

@@ -61,7 +61,7 @@ fn each_is_reported_once() {
 
 #[test]
 fn any_socket_at_the_port_accounts_for_datagrams() {
-    // Of a process or of the kernel, at whatever address, connected or not.
+    // A socket of a process or of the kernel, at whatever address, connected or not.
     assert_eq!(judged(|scene, _| scene.udp_ports.push(4444)), []);
     assert_eq!(judged(|scene, _| scene.udp_ports.push(4443)).len(), 2);
 }

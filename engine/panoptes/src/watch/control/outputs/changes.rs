@@ -110,7 +110,7 @@ impl Outputs {
                 Some(next) => {
                     entry.since = Instant::now();
                     entry.next = OutputFate::Becomes(Box::new(next.clone()));
-                    // What is being opened has the old settings.
+                    // The output that is being opened has the old settings.
                     (entry.opening, entry.reported.has_not_opened) = (None, false);
                     entry.reported.replaced_at = None;
                     OutputChange::Release(counters, until, next.recipe.filter())

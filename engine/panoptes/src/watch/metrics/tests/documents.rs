@@ -52,7 +52,7 @@ fn the_dashboard_shows_every_metric() {
     let dashboard: Value = serde_json::from_str(&document("grafana/panoptes.json")).unwrap();
     let expressions = expressions(&dashboard);
     assert_eq!(named(&expressions.join(" ")), emitted());
-    // What is chosen at the top of the dashboard concerns every query.
+    // The choice at the top of the dashboard concerns every query.
     for expression in expressions {
         let of = expression.matches("panoptes_").count();
         assert_eq!(expression.matches("{instance=~\"$instance\"").count(), of, "{expression}");

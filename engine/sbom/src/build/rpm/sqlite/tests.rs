@@ -102,9 +102,9 @@ fn pages_that_lead_astray_are_errors() {
 
 #[test]
 fn rows_that_claim_too_much_are_errors() {
-    // Of 2 GiB.
+    // A row of 2 GiB.
     assert!(message(&[&leaf(1, &[0x88, 0x80, 0x80, 0x80, 0, 1])]).contains("larger than"));
-    // Of 1 KiB, of which 39 bytes are there, and the next ones in the same page, or in a circle.
+    // A row of 1 KiB with 39 bytes in its page. The next ones are in the same page, or in a circle.
     let cell = |next: u32| [&[0x88, 0, 1][..], &[0; 39], &next.to_be_bytes()].concat();
     for next in [2, 3] {
         let found = message(&[&leaf(1, &cell(next)), &3_u32.to_be_bytes()]);

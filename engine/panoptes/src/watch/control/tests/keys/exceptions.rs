@@ -129,7 +129,7 @@ fn patterns_of_containers_apply_to_what_follows_a_reload() {
     });
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
     assert_eq!(kept.count("records were lost"), 0, "{}", kept.text());
-    // What is left out has a number, too.
+    // Records that are left out have numbers, too.
     check_order(&logged(&folder.path().join("log")));
 }
 

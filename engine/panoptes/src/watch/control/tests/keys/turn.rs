@@ -212,7 +212,7 @@ fn begin(machine: &mut Machine, number: u16) -> Cast {
         written: 0,
         thread: 0,
     };
-    // What is reported of a fork is that before its exec.
+    // A fork is reported as it was before its exec.
     machine.memory().flush();
     cast
 }
