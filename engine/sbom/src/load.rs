@@ -73,7 +73,7 @@ fn detect(text: &[u8]) -> Result<SbomFormat, SbomError> {
         Head { graph: Some(_), .. } => Ok(SbomFormat::Spdx3),
         _ => Err(SbomError::content(
             "is JSON of an unknown format; known are Panoptes (`panoptes sbom build`), \
-             SPDX or CycloneDX",
+             SPDX and CycloneDX",
         )),
     }
 }
