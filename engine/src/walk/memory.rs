@@ -206,10 +206,9 @@ impl Walker {
             }
             self.read_nodes(memory, layout);
         }
-        if !self.scratch.nodes.is_empty() {
-            let stop = EarlyStop::TooLong { limit: maple_tree::MAPLE_DEPTH_MAX };
-            self.snapshot.losses.stop(WalkedStructure::AreaTree, stop);
-        }
+        let WalkScratch { nodes, areas, .. } = &self.scratch;
+        let owners = nodes.iter().map(|node| node.mm).chain(areas.rows.iter().copied());
+        self.snapshot.note_depth(owners, maple_tree::MAPLE_DEPTH_MAX);
     }
 
     /// Reads the trees whose nodes are the areas themselves, one level of all trees in each round.
@@ -264,10 +263,7 @@ impl Walker {
             });
             mem::swap(areas, below);
         }
-        if !areas.rows.is_empty() {
-            let stop = EarlyStop::TooLong { limit: RED_BLACK_DEPTH_MAX };
-            losses.stop(WalkedStructure::AreaTree, stop);
-        }
+        snapshot.note_depth(areas.rows.iter().copied(), RED_BLACK_DEPTH_MAX);
     }
 
     /// Groups the areas of red-black trees by address space.
@@ -329,6 +325,7 @@ impl Walker {
                 });
             if let Err(stop) = entries {
                 losses.stop(WalkedStructure::AreaTree, stop);
+                owner.complete = false;
             }
         });
         mem::swap(nodes, children);
@@ -377,6 +374,20 @@ impl Walker {
                 mm.vmas.extend();
             },
         );
+    }
+}
+
+impl Snapshot {
+    /// Marks the address spaces whose trees have more levels than this number, and notes that.
+    fn note_depth(&mut self, owners: impl Iterator<Item = Index<MmRow>>, limit: u32) {
+        let mut is_deep = false;
+        for owner in owners {
+            self.mms[owner].complete = false;
+            is_deep = true;
+        }
+        if is_deep {
+            self.losses.stop(WalkedStructure::AreaTree, EarlyStop::TooLong { limit });
+        }
     }
 }
 
@@ -476,90 +487,4 @@ fn row(
 }
 
 #[cfg(test)]
-mod tests {
-    use panoptes_decoders::layout::PackedField;
-    use panoptes_tables::HashKey;
-
-    use super::*;
-    use crate::walk::tests::memory::{Sparse, add_process, kernel, small, walker};
-
-    #[test]
-    fn nodes_that_are_dead_or_were_visited_are_named() {
-        let parent = PackedField { offset: 0, size: 8, packed: 0 };
-        let layout = MapleNode { parent, ..MapleNode::default() };
-        let mut visited = AddressMap::new(16, HashKey::new(7));
-        let address = KernelVa(0xffff_8880_0000_1000);
-        let mut read = |bytes: &[u8]| visit_node(&mut visited, &layout, Enode(address.0), bytes);
-        assert_eq!(read(&[0; 8]), Ok(()));
-        assert_eq!(read(&[0; 8]), Err(EarlyStop::Loop { address }));
-        assert_eq!(read(&address.0.to_le_bytes()), Err(EarlyStop::Unreadable { address }));
-    }
-
-    #[test]
-    fn a_tree_with_more_areas_than_its_address_space_is_named_once() {
-        let mut mm = MmRow { map_count: 3, complete: true, ..MmRow::default() };
-        let mut losses = Losses::default();
-        for _ in 0..100 {
-            if !mm.lists_more() {
-                mm.note_length(&mut losses);
-            }
-        }
-        let stops = losses.frequent_stops();
-        let stops: Vec<_> = stops.iter().map(|stop| (stop.count, stop.to_string())).collect();
-        assert_eq!(stops, [(1, "tree of memory areas: longer than 70".to_owned())]);
-        assert!(!mm.complete);
-    }
-
-    #[test]
-    fn an_area_at_another_depth_than_those_before_it_is_named() {
-        let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
-        walker.scratch.quotas.begin(1);
-        let spaces = [0; 2].map(|_| memory.structure());
-        let owners = spaces.map(|at| {
-            let row = || MmRow { address: KernelVa(at), complete: true, ..MmRow::default() };
-            walker.snapshot.mms.row_of(at, row).expect("there is room")
-        });
-        let areas = [0, 1, 0].map(|space: usize| {
-            let at = memory.structure();
-            memory.set(at, "vm_area_struct", "vm_end", 0x2000);
-            memory.set(at, "vm_area_struct", "vm_mm", spaces[space]);
-            walker.scratch.areas.push(owners[space], KernelVa(at));
-            at
-        });
-        memory.walk(&mut walker, &kernel(), Walker::read_vmas);
-        let snapshot = &walker.snapshot;
-        let stops = snapshot.losses.frequent_stops();
-        let stops: Vec<_> = stops.iter().map(ToString::to_string).collect();
-        assert_eq!(stops, [format!("tree of memory areas: unreadable at {:#x}", areas[2])]);
-        assert_eq!(owners.map(|owner| snapshot.mms[owner].complete), [false, true]);
-        assert_eq!(snapshot.vmas.len(), 2);
-    }
-
-    /// Any process can name its areas (`PR_SET_VMA_ANON_NAME`).
-    #[test]
-    fn names_of_areas_of_one_user_leave_room_for_those_of_others() {
-        const NAMES: u64 = 16;
-        let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
-        walker.snapshot.names.set_capacity(200);
-        let crowd: Vec<_> = (0..100).map(|_| add_process(&mut walker, &mut memory, 1000)).collect();
-        let other = add_process(&mut walker, &mut memory, 0);
-        walker.scratch.quotas.begin(101);
-        walker.scratch.quotas.set_owners(&mut walker.snapshot, &[]);
-        let Walker { snapshot, scratch, .. } = &mut walker;
-        let mut named = |process, first: u64| {
-            let mm = MmRow { process: Some(process), ..MmRow::default() };
-            let owner = Index::new(0).unwrap();
-            let area = |number| {
-                let links = VmaLinks { anon_name: KernelVa(first + number), ..VmaLinks::default() };
-                let (files, names) = (&mut snapshot.files, &mut snapshot.names);
-                row(files, names, (&mut scratch.quotas, &mm, owner), Vma::default(), &links)
-            };
-            (0..NAMES).map(area).filter(|area| area.name.is_some()).count()
-        };
-        let of_crowd: usize =
-            (1..).zip(&crowd).map(|(at, &process)| named(process, at << 16)).sum();
-        assert_eq!(of_crowd, 100 + 50, "half of all, and the part of users");
-        assert_eq!(named(other, 1 << 40), NAMES as usize);
-        assert!(scratch.quotas.refused.is_some_and(|process| process != other));
-    }
-}
+mod tests;

@@ -138,6 +138,7 @@ impl Members for Fields {
             ("net", "ipv4.tcp_death_row.hashinfo") => (32, 8),
             ("vm_area_struct", "vm_end") => (8, 8),
             ("vm_area_struct", "vm_mm") => (16, 8),
+            ("vm_area_struct", "vm_rb.rb_left") => (24, 8),
             ("net_device", "dev_list") => (16, 16),
             ("net_device", "ip_ptr") => (32, 8),
             ("net_device", "ip6_ptr") => (40, 8),
