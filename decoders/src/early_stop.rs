@@ -18,6 +18,9 @@ pub enum EarlyStop {
     Loop { address: KernelVa },
     /// There are more than this number of elements, levels or rounds.
     TooLong { limit: u32 },
+    /// There is no room: the table or list has this number of rows, of which an owner may get a
+    /// part.
+    NoRoom { rows: u32 },
 }
 
 // A scan has one for each structure and reason.
@@ -30,6 +33,7 @@ impl fmt::Display for EarlyStop {
             Self::Changed { address } => write!(f, "changed at {address}"),
             Self::Loop { address } => write!(f, "loop at {address}"),
             Self::TooLong { limit } => write!(f, "longer than {limit}"),
+            Self::NoRoom { rows } => write!(f, "no room among {rows}"),
         }
     }
 }
@@ -48,6 +52,7 @@ mod tests {
             EarlyStop::Changed { address },
             EarlyStop::Loop { address },
             EarlyStop::TooLong { limit: 4096 },
+            EarlyStop::NoRoom { rows: 8192 },
         ]
         .map(|stop| stop.to_string());
         let expected = [
@@ -55,6 +60,7 @@ mod tests {
             "changed at 0xffff888000001000",
             "loop at 0xffff888000001000",
             "longer than 4096",
+            "no room among 8192",
         ];
         assert_eq!(texts, expected);
     }

@@ -3,20 +3,24 @@
 use core::fmt;
 
 use arrayvec::ArrayVec;
+use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
 
 /// Number of reasons that a summary names.
 pub const FREQUENT_STOPS_MAX: usize = 3;
-/// Number of kinds of reasons ([`kind_of`]).
-const STOP_KINDS: usize = 4;
+/// Number of kinds of reasons ([`parts_of`]).
+const STOP_KINDS: usize = 5;
 
 /// Number of early stops at one kind of structure, for one kind of reason.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct StopTally {
     count: u32,
-    /// The first of these reasons.
-    first: Option<EarlyStop>,
+    /// The address or the number of the first of these reasons.
+    first: u64,
 }
+
+// A scan has one for each structure and kind of reasons.
+const _: () = assert!(size_of::<StopTally>() <= 16);
 
 /// Early stops at so many kinds of structures, which the owner numbers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,9 +37,12 @@ impl<const STRUCTURES: usize> StopTallies<STRUCTURES> {
     #[cold]
     pub(crate) fn add(&mut self, structure: usize, stop: EarlyStop) {
         let Some(tallies) = self.0.get_mut(structure) else { return };
-        let tally = &mut tallies[kind_of(stop)];
+        let (kind, value) = parts_of(stop);
+        let tally = &mut tallies[kind];
+        if tally.count == 0 {
+            tally.first = value;
+        }
         tally.count = tally.count.saturating_add(1);
-        tally.first = tally.first.or(Some(stop));
     }
 
     /// Forgets the stops at a structure.
@@ -53,8 +60,11 @@ impl<const STRUCTURES: usize> StopTallies<STRUCTURES> {
     ) -> ArrayVec<FrequentStop, STOPS> {
         let mut listed = ArrayVec::new();
         for (structure, tallies) in self.0.iter().enumerate() {
-            for &StopTally { count, first } in tallies {
-                let Some(first) = first else { continue };
+            for (kind, &StopTally { count, first }) in tallies.iter().enumerate() {
+                if count == 0 {
+                    continue;
+                }
+                let first = stop_of(kind, first);
                 if let Some(words) = words_of(structure, first) {
                     FrequentStop { words, count, first }.list(&mut listed);
                 }
@@ -104,24 +114,55 @@ impl fmt::Display for FrequentStop {
     }
 }
 
-/// The place of a reason's kind in the tallies of a structure.
-const fn kind_of(stop: EarlyStop) -> usize {
+/// The place of a reason's kind in the tallies of a structure, and its address or number.
+const fn parts_of(stop: EarlyStop) -> (usize, u64) {
     match stop {
-        EarlyStop::Unreadable { .. } => 0,
-        EarlyStop::Changed { .. } => 1,
-        EarlyStop::Loop { .. } => 2,
-        EarlyStop::TooLong { .. } => 3,
+        EarlyStop::Unreadable { address } => (0, address.0),
+        EarlyStop::Changed { address } => (1, address.0),
+        EarlyStop::Loop { address } => (2, address.0),
+        EarlyStop::TooLong { limit } => (3, limit as u64),
+        EarlyStop::NoRoom { rows } => (4, rows as u64),
+    }
+}
+
+/// The reason with these parts.
+const fn stop_of(kind: usize, value: u64) -> EarlyStop {
+    let address = KernelVa(value);
+    match kind {
+        0 => EarlyStop::Unreadable { address },
+        1 => EarlyStop::Changed { address },
+        2 => EarlyStop::Loop { address },
+        3 => EarlyStop::TooLong { limit: value as u32 },
+        _ => EarlyStop::NoRoom { rows: value as u32 },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use panoptes_decoders::address::KernelVa;
-
     use super::*;
 
     fn texts(stops: &[FrequentStop]) -> Vec<(u32, String)> {
         stops.iter().map(|stop| (stop.count, stop.to_string())).collect()
+    }
+
+    #[test]
+    fn each_kind_of_reason_keeps_the_first() {
+        let (address, later) = (KernelVa(0xffff_8880_0000_1000), KernelVa(0x10));
+        let kinds = |address, number| {
+            [
+                EarlyStop::Unreadable { address },
+                EarlyStop::Changed { address },
+                EarlyStop::Loop { address },
+                EarlyStop::TooLong { limit: number },
+                EarlyStop::NoRoom { rows: number },
+            ]
+        };
+        let mut tallies = StopTallies::<1>::default();
+        let firsts = kinds(address, 4096);
+        firsts.into_iter().chain(kinds(later, 7)).for_each(|stop| tallies.add(0, stop));
+        let listed = tallies.most_frequent::<STOP_KINDS>(|_, _| Some("list"));
+        let listed: Vec<_> = listed.iter().map(|stop| (stop.count, stop.first)).collect();
+        assert_eq!(listed, firsts.map(|stop| (2, stop)));
     }
 
     #[test]
