@@ -141,9 +141,11 @@ pub(super) struct Gaps {
     unbounded: Loss,
     untracked: Loss,
     budget: Loss,
-    /// The most frequent reasons of the last scans with unreadable objects and unbounded lists.
+    /// The most frequent reasons of the last scans with unreadable objects, with unbounded lists,
+    /// and with objects that found no room.
     frequent_unreadable: Option<FrequentStop>,
     frequent_unbounded: Option<FrequentStop>,
+    frequent_dropped: Option<FrequentStop>,
     /// When the last scan was evaluated, and the time before that.
     at: Monotonic,
     after_ns: i64,
@@ -181,6 +183,7 @@ impl Gaps {
             budget: Loss::new(),
             frequent_unreadable: None,
             frequent_unbounded: None,
+            frequent_dropped: None,
             at: Monotonic::default(),
             after_ns: 0,
             refused: [0; 2],
@@ -214,6 +217,9 @@ impl Gaps {
         if scan.unbounded > 0 {
             self.frequent_unbounded = scan.frequent_unbounded();
         }
+        if scan.dropped > 0 {
+            self.frequent_dropped = scan.frequent_dropped();
+        }
     }
 
     /// Evaluates one gap after a scan. Returns its report if it begins, lasts or ends, and again
@@ -229,6 +235,7 @@ impl Gaps {
         let stop = match GAPS.get(gap) {
             Some((Gap::Unreadable, _)) => self.frequent_unreadable,
             Some((Gap::Unbounded, _)) => self.frequent_unbounded,
+            Some((Gap::Untracked, _)) => self.frequent_dropped,
             Some(_) => None,
             None => missed.of_detector(gap).and_then(|loss| loss.stop),
         };
@@ -532,6 +539,14 @@ mod tests {
         let scan = Losses { dropped: 5, process_id: Some(42), ..Losses::default() };
         let all = Watch::new().scans(20, |_, _| scan);
         assert_eq!((all.len(), all[0].key, &all[0].blamed[..]), (1, "untracked", &[42][..]));
+        assert_eq!(all[0].stop, None);
+    }
+
+    #[test]
+    fn what_a_scan_cut_has_its_reason() {
+        let all = Watch::new().scans(20, |_, _| Losses::of_cut_tables(2));
+        let stop = Some("descriptor table: no room among 64");
+        assert_eq!((all.len(), all[0].key, all[0].stop.as_deref()), (1, "untracked", stop));
     }
 
     /// A decoy kept the gap open, and the process behind it was never named.

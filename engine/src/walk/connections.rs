@@ -116,7 +116,9 @@ impl Walker {
             };
             let mut count_of = |mask: u64, max: u32| {
                 let is_cut = mask >= u64::from(max);
-                losses.dropped += u32::from(is_cut);
+                if is_cut {
+                    losses.cut(WalkedStructure::SocketTable, max as usize);
+                }
                 (mask.min(u64::from(max) - 1) as u32 + 1, is_cut)
             };
             let table = tables[index];
@@ -153,7 +155,7 @@ impl Walker {
         for buckets in others.iter_mut().filter(|buckets| u64::from(buckets.count) > share) {
             buckets.count = share as u32;
             buckets.is_cut = true;
-            self.snapshot.losses.dropped += 1;
+            self.snapshot.losses.cut(WalkedStructure::SocketTable, share as usize);
         }
         self.mark_cut_nets();
     }
@@ -227,7 +229,7 @@ impl Walker {
                         numbers.push(bucket_number);
                         socks.push(KernelVa(first).minus(link));
                     } else {
-                        snapshot.losses.dropped += 1;
+                        snapshot.losses.cut(WalkedStructure::SocketChain, socks.capacity());
                         snapshot.connections_cut += 1;
                     }
                 }

@@ -114,7 +114,7 @@ impl Walker {
             table.max_fds = max_fds.min(TABLE_MAX);
             if max_fds > TABLE_MAX {
                 table.complete = false;
-                losses.dropped += 1;
+                losses.cut(WalkedStructure::DescriptorTable, TABLE_MAX as usize);
             }
             table.fd = view.pointer(layout.fd);
             table.open_fds = view.pointer(layout.open_fds);
@@ -139,7 +139,7 @@ impl Walker {
             if bitmap_words(table) > most {
                 table.max_fds = (most as u32 * 64).max(WHOLE_PLACES);
                 table.complete = false;
-                losses.dropped += 1;
+                losses.cut(WalkedStructure::DescriptorTable, table.max_fds as usize);
             }
         });
     }

@@ -77,7 +77,10 @@ impl Walker {
             let mut left_of_net = share;
             let extent = self.read_devices(memory, &net, rows, &mut left_of_net);
             left -= share - left_of_net;
-            self.snapshot.losses.dropped += u32::from(extent == Extent::Cut);
+            if extent == Extent::Cut {
+                let bound = if left_of_net == 0 { share as usize } else { rows };
+                self.snapshot.losses.cut(WalkedStructure::InterfaceList, bound);
+            }
         }
     }
 

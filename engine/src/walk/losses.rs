@@ -128,6 +128,7 @@ pub struct Losses {
     pub unreadable: u32,
     /// Lists or trees that did not end within their bound.
     pub unbounded: u32,
+    /// Objects, or rests of lists and tables, that found no room.
     pub dropped: u32,
     /// A process that led to more objects than others, if some were dropped for that.
     pub process_id: Option<u32>,
@@ -146,16 +147,27 @@ impl Losses {
         self.stop(structure, EarlyStop::Unreadable { address });
     }
 
-    /// Counts an object that could not be read, or a list or tree that did not end within its
-    /// bound.
+    /// Counts an object, or the rest of a list, for which there is no room: not more than so many
+    /// have any.
+    #[cold]
+    pub(super) fn cut(&mut self, structure: WalkedStructure, rows: usize) {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        self.stop(structure, EarlyStop::NoRoom { rows });
+    }
+
+    /// Counts an object that could not be read or had no room, or a list or tree that did not end
+    /// within its bound.
     #[cold]
     pub(super) fn stop(&mut self, structure: WalkedStructure, stop: EarlyStop) {
         self.stops.add(structure as usize, stop);
         let Some(part) = structure.part() else { return };
         let (all, by_part) = if is_of_object(stop) {
             (&mut self.unreadable, &mut self.unreadable_by)
-        } else {
+        } else if is_of_list(stop) {
             (&mut self.unbounded, &mut self.unbounded_by)
+        } else {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
         };
         *all = all.saturating_add(1);
         by_part[part as usize] = by_part[part as usize].saturating_add(1);
@@ -206,9 +218,19 @@ impl Losses {
     /// The most frequent reason among those that [`Self::unbounded`] counts.
     pub(crate) fn frequent_unbounded(&self) -> Option<FrequentStop> {
         let is_wanted = |structure: WalkedStructure, stop: EarlyStop| {
-            structure.part().is_some() && !is_of_object(stop)
+            structure.part().is_some() && is_of_list(stop)
         };
         self.most_frequent::<1>(is_wanted).pop()
+    }
+
+    /// The most frequent reason among those that [`Self::dropped`] counts, unless most of these are
+    /// rows of tables, which have none.
+    pub(crate) fn frequent_dropped(&self) -> Option<FrequentStop> {
+        let is_wanted = |structure: WalkedStructure, stop: EarlyStop| {
+            structure.part().is_some() && matches!(stop, EarlyStop::NoRoom { .. })
+        };
+        let most = self.most_frequent::<1>(is_wanted).pop();
+        most.filter(|stop| u64::from(stop.count) * 2 >= u64::from(self.dropped))
     }
 
     fn most_frequent<const STOPS: usize>(
@@ -230,11 +252,26 @@ impl Losses {
         }
         losses
     }
+
+    /// Losses of a scan that cut so many descriptor tables, for tests.
+    #[cfg(test)]
+    pub(crate) fn of_cut_tables(count: u32) -> Self {
+        let mut losses = Self::default();
+        for _ in 0..count {
+            losses.cut(WalkedStructure::DescriptorTable, 64);
+        }
+        losses
+    }
 }
 
-/// Whether a reason is about one object, and not about a list or tree that does not end.
+/// Whether a reason is about one object that cannot be read.
 const fn is_of_object(stop: EarlyStop) -> bool {
     matches!(stop, EarlyStop::Unreadable { .. } | EarlyStop::Changed { .. })
+}
+
+/// Whether a reason is about a list or tree that does not end.
+const fn is_of_list(stop: EarlyStop) -> bool {
+    matches!(stop, EarlyStop::Loop { .. } | EarlyStop::TooLong { .. })
 }
 
 #[cfg(test)]
@@ -278,6 +315,25 @@ mod tests {
             .map(|stop| stop.map(|stop| stop.to_string()));
         let expected = ["mount: unreadable at 0x10", "path of a file: longer than 2112"];
         assert_eq!(texts, expected.map(|text| Some(text.to_owned())));
+    }
+
+    #[test]
+    fn what_found_no_room_has_its_own_reason() {
+        let mut losses = Losses::default();
+        losses.cut(WalkedStructure::SocketTable, 4096);
+        losses.cut(WalkedStructure::SocketTable, 8192);
+        assert_eq!((losses.unreadable, losses.unbounded, losses.dropped), (0, 0, 2));
+        assert_eq!((losses.frequent_unreadable(), losses.frequent_unbounded()), (None, None));
+        let text = |losses: &Losses| losses.frequent_dropped().map(|stop| stop.to_string());
+        let expected = Some("table of sockets: no room among 4096".to_owned());
+        assert_eq!(text(&losses), expected);
+        // Rows of tables.
+        losses.dropped += 2;
+        assert_eq!(text(&losses), expected);
+        losses.dropped += 1;
+        assert_eq!(text(&losses), None);
+        losses.forget_counted();
+        assert_eq!(losses, Losses::default());
     }
 
     /// The row of an address space shows that it is incomplete.

@@ -257,7 +257,7 @@ impl Walker {
                         below.push(owner, child);
                     } else {
                         mm.complete = false;
-                        losses.dropped += 1;
+                        losses.cut(WalkedStructure::MemoryArea, below.rows.capacity());
                     }
                 }
             });
@@ -318,9 +318,13 @@ impl Walker {
                     MapleEntry::Node(child) if children.len() < children.capacity() => {
                         children.push(PendingMapleNode { mm, enode: child, max: end });
                     }
-                    MapleEntry::Value(_) | MapleEntry::Node(_) => {
+                    MapleEntry::Value(_) => {
                         owner.complete = false;
-                        losses.dropped += 1;
+                        losses.cut(WalkedStructure::MemoryArea, areas.rows.capacity());
+                    }
+                    MapleEntry::Node(_) => {
+                        owner.complete = false;
+                        losses.cut(WalkedStructure::AreaNode, children.capacity());
                     }
                 });
             if let Err(stop) = entries {

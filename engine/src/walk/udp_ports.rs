@@ -77,7 +77,9 @@ impl Walker {
             let read = count.min(UDP_SLOTS_MAX.min(room).into()) as u32;
             room -= read;
             let is_cut = count > u64::from(read);
-            losses.dropped += u32::from(is_cut);
+            if is_cut {
+                losses.cut(WalkedStructure::SocketTable, read as usize);
+            }
             let array = view.pointer(layout.hash);
             let buckets =
                 Buckets { table: tables[index], array, count: read, stride, offset, is_cut };
@@ -109,7 +111,9 @@ impl Walker {
                 match visited.insert(socks[index].0, 0) {
                     Insertion::New => {}
                     Insertion::Old(_) => return,
-                    Insertion::Full => snapshot.losses.dropped += 1,
+                    Insertion::Full => {
+                        snapshot.losses.cut(WalkedStructure::SocketChain, visited.len());
+                    }
                 }
                 let ends = Endpoints::decode(layout, bytes);
                 // Another family: the socket's memory has a new use.
@@ -120,7 +124,7 @@ impl Walker {
                     if next.len() < next.capacity() {
                         next.push(KernelVa(ends.next).minus(link));
                     } else {
-                        snapshot.losses.dropped += 1;
+                        snapshot.losses.cut(WalkedStructure::SocketChain, next.capacity());
                     }
                 }
             });
@@ -197,6 +201,10 @@ mod tests {
         assert!(!is_whole(&mut memory, 0), "no table");
         let large = table(&mut memory, 1 << 17, &[&[53]]);
         assert!(!is_whole(&mut memory, large), "more slots than the kernel makes");
+        let losses = read(&mut memory, &[], large, 0).snapshot.losses;
+        let stop = losses.frequent_dropped().map(|stop| stop.to_string());
+        let expected = format!("table of sockets: no room among {UDP_SLOTS_MAX}");
+        assert_eq!((losses.dropped, stop), (1, Some(expected)));
         let long = [53; CHAIN_MAX as usize + 1];
         let long = table(&mut memory, 64, &[&long]);
         assert!(!is_whole(&mut memory, long), "a chain that does not end");

@@ -26,8 +26,9 @@ details! {
         /// How many were missed since the last record about this gap.
         missed: Option<u64>,
         /// The structure at which a scan stopped early most often, and the reason: `unreadable at`,
-        /// `changed at`, `loop at` or `longer than`. The address is that of the first one. Only in
-        /// the gaps `unreadable`, `unbounded` and `unjudged`.
+        /// `changed at`, `loop at`, `longer than` or `no room among`. The address or number is that
+        /// of the first one. Only in the gaps `unreadable`, `unbounded`, `untracked` and
+        /// `unjudged`.
         stop_reason: Option<Text<'a>>,
         /// A process that causes the gap: of several, the one that was found last.
         process_id: Option<u32>,
