@@ -19,8 +19,8 @@ use super::budget::{BudgetMark, SOCKET_BYTES};
 use super::losses::WalkedStructure;
 use super::snapshot::{ConnectionRow, Index, InodeRow, row_at};
 use super::tables::Snapshot;
-use super::{ScannedMemory, WalkScratch, Walker, fetch};
-use panoptes_tables::{Insertion, Rows, fair_share};
+use super::{Losses, ScannedMemory, WalkScratch, Walker, fetch};
+use panoptes_tables::{AddressMap, Insertion, Rows, fair_share};
 
 /// Maximum number of rounds that follow the chains of all buckets. The kernel's tables keep chains
 /// at a few sockets; an attacker who floods one bucket makes its chain longer.
@@ -141,6 +141,8 @@ impl Walker {
             for buckets in [ehash, Buckets { table, array, count, stride, offset, is_cut }] {
                 if buckets.is_plausible() && list.len() < list.capacity() {
                     list.push(buckets);
+                } else if buckets.count > 0 {
+                    losses.miss(WalkedStructure::SocketTable, table);
                 }
             }
         });
@@ -284,7 +286,9 @@ impl Walker {
                     snapshot.losses.miss(WalkedStructure::Socket, address);
                     return;
                 };
-                if visited.insert(address.0, 0) != Insertion::New {
+                let visit = visit_socket(visited, &mut snapshot.losses, address);
+                snapshot.connections_cut += u32::from(visit == Insertion::Full);
+                if visit != Insertion::New {
                     return;
                 }
                 let endpoints = Endpoints::decode(layout, bytes);
@@ -433,6 +437,24 @@ fn start_of_tuple(row: &ConnectionRow) -> u128 {
 pub(super) fn is_sockfs(snapshot: &Snapshot, inode: &InodeRow) -> bool {
     let filesystem = snapshot.super_blocks.at(inode.super_block);
     filesystem.is_some_and(|row| row.filesystem.magic == magic::SOCKFS)
+}
+
+/// Marks a socket of a chain as visited. Notes the reason if it was visited before, or if there is
+/// no room.
+pub(super) fn visit_socket(
+    visited: &mut AddressMap,
+    losses: &mut Losses,
+    address: KernelVa,
+) -> Insertion {
+    let visit = visited.insert(address.0, 0);
+    match visit {
+        Insertion::New => {}
+        Insertion::Old(_) => {
+            losses.stop(WalkedStructure::SocketRepetition, EarlyStop::Loop { address });
+        }
+        Insertion::Full => losses.cut(WalkedStructure::SocketChain, visited.len()),
+    }
+    visit
 }
 
 /// Whether a socket of a chain is a TCP connection, or listens. One that is closed or has no port

@@ -114,6 +114,8 @@ walked_structures! {
     SocketTable Sockets "table of sockets";
     SocketChain Sockets "chain of sockets";
     Socket Sockets "socket";
+    /// A socket that is in two chains. It moved meanwhile, or the chain was forged.
+    SocketRepetition Uncounted "chain of sockets that meets another one";
     Terminal Sockets "terminal";
     InterfaceList Interfaces "list of interfaces";
     Interface Interfaces "interface";

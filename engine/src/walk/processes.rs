@@ -275,16 +275,27 @@ impl Walker {
         let (mounts, numbers) = (&self.scratch.mount_namespaces, &self.scratch.pid_numbers);
         let namespaces = &mut self.scratch.addresses;
         namespaces.clear();
-        fetch(&mut self.reader, memory, &layouts.upid.packing, numbers, |_, bytes| {
-            let ns = bytes.map(|bytes| View::new(bytes).pointer(layouts.upid.ns));
-            namespaces.push(ns.unwrap_or_default());
+        let losses = &mut self.snapshot.losses;
+        let namespace_of = |bytes: Option<&[u8]>| {
+            bytes.map(|bytes| View::new(bytes).pointer(layouts.upid.ns)).unwrap_or_default()
+        };
+        fetch(&mut self.reader, memory, &layouts.upid.packing, numbers, |index, bytes| {
+            if bytes.is_none() && !numbers[index].is_null() {
+                losses.miss(WalkedStructure::Pid, numbers[index]);
+            }
+            namespaces.push(namespace_of(bytes));
         });
+        let namespaces = namespaces.as_slice();
         let outer = &mut self.scratch.outer_pid_namespaces;
         outer.resize(self.scratch.user_namespaces.len(), KernelVa::NULL);
         let Reads { rows, addresses } = &self.scratch.nested;
         fetch(&mut self.reader, memory, &layouts.upid.packing, addresses, |index, bytes| {
-            let ns = bytes.map(|bytes| View::new(bytes).pointer(layouts.upid.ns));
-            outer[rows[index].position()] = ns.unwrap_or_default();
+            let position = rows[index].position();
+            // One below the first is a process's own, which was read before.
+            if bytes.is_none() && numbers[position - start] != addresses[index] {
+                losses.miss(WalkedStructure::Pid, addresses[index]);
+            }
+            outer[position] = namespace_of(bytes);
         });
         let processes = &mut self.snapshot.processes.as_mut_slice()[start..];
         let (mnt, pid) = (&layouts.mnt_namespace, &layouts.pid_namespace);
@@ -293,10 +304,17 @@ impl Walker {
             (ProcessNamespaceKind::Pid, &pid.packing, namespaces),
         ];
         fetch_groups(&mut self.reader, memory, groups, |kind, index, bytes| {
-            let (Some(view), Some(process)) = (bytes.map(View::new), processes.get_mut(index))
-            else {
+            let Some(view) = bytes.map(View::new) else {
+                let address = match kind {
+                    ProcessNamespaceKind::Mount => mounts[index],
+                    ProcessNamespaceKind::Pid => namespaces[index],
+                };
+                if !address.is_null() {
+                    losses.miss(WalkedStructure::Namespace, address);
+                }
                 return;
             };
+            let Some(process) = processes.get_mut(index) else { return };
             match kind {
                 ProcessNamespaceKind::Mount => {
                     process.mount_namespace = view.unsigned(mnt.inum) as u32;
@@ -515,6 +533,34 @@ mod tests {
         let known = snapshot.processes.iter().filter(|process| process.net.is_some()).count();
         assert_eq!(known, 99 + 50 + OTHERS, "half of the table, and a user's part of the other");
         assert_eq!(snapshot.nets.dropped as usize, 300 - 99 - 50);
+    }
+
+    #[test]
+    fn namespaces_of_a_process_that_cannot_be_read_are_named() {
+        let (mut memory, mut walker, kernel) = (Sparse::default(), walker(&small()), kernel());
+        let [nsproxy, mount, pid, namespace, nested] = [0; 5].map(|_| memory.structure());
+        // The second number is behind the structure.
+        let number = nested + 16 + 1024;
+        memory.structure();
+        memory.set(nsproxy, "nsproxy", "mnt_ns", mount);
+        memory.put(pid + 16, namespace);
+        memory.set(nested, "pid", "level", 1);
+        for pid in [pid, nested] {
+            let process = add_process(&mut walker, &mut memory, 0);
+            let leader = walker.snapshot.processes[process].leader;
+            let task = &mut walker.snapshot.threads[leader].task;
+            (task.nsproxy, task.thread_pid) = (va(nsproxy), va(pid));
+        }
+        memory.missing.extend([mount, namespace, number].map(|at| at..at + 8));
+        walker.scratch.quotas.begin(2);
+        memory.walk(&mut walker, &kernel, Walker::read_processes);
+        let losses = &walker.snapshot.losses;
+        let stops: Vec<_> = losses.frequent_stops().iter().map(ToString::to_string).collect();
+        let expected = [
+            format!("namespace: unreadable at {mount:#x}"),
+            format!("struct pid: unreadable at {number:#x}"),
+        ];
+        assert_eq!((stops.as_slice(), losses.unreadable), (&expected[..], 4));
     }
 
     /// In a user namespace of her own, every user has all capabilities.

@@ -247,12 +247,11 @@ impl Walker {
                             list.push(address);
                             return;
                         }
+                        Insertion::New => EarlyStop::NoRoom { rows: list.capacity() as u32 },
                         Insertion::Old(_) => EarlyStop::Loop { address },
-                        Insertion::New | Insertion::Full => {
-                            whole = false;
-                            EarlyStop::TooLong { limit: list.capacity() as u32 }
-                        }
+                        Insertion::Full => EarlyStop::NoRoom { rows: visited.len() as u32 },
                     };
+                    whole &= matches!(stop, EarlyStop::Loop { .. });
                     losses.stop(WalkedStructure::PidTree, stop);
                 });
             });
@@ -304,13 +303,21 @@ impl Walker {
                 (PidObjectKind::Number, Some(view)) => {
                     numbers[index] = view.unsigned(layouts.upid.nr) as u32;
                 }
-                (PidObjectKind::Number, None) => whole = false,
+                (PidObjectKind::Number, None) => {
+                    // A `struct pid` that cannot be read is counted once.
+                    self.snapshot.losses.miss(WalkedStructure::PidTree, upids[index]);
+                    whole = false;
+                }
                 (PidObjectKind::Pid, None) => {
                     self.snapshot.losses.miss(WalkedStructure::Pid, pids[index]);
                     whole = false;
                 }
                 (PidObjectKind::Pid, Some(view)) => {
-                    whole &= self.pids.insert(pids[index].0, 0) != Insertion::Full;
+                    if self.pids.insert(pids[index].0, 0) == Insertion::Full {
+                        let stop = EarlyStop::NoRoom { rows: self.pids.len() as u32 };
+                        self.snapshot.losses.stop(WalkedStructure::PidTree, stop);
+                        whole = false;
+                    }
                     hints.take_group_heads(view, layouts.pid.tasks);
                     let first = view.u64_at(layouts.pid.tasks, 0);
                     // A `struct pid` outlives its thread while a process group or session has its

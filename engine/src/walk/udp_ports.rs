@@ -12,7 +12,7 @@ use panoptes_decoders::kernel::udp_table::UDP_SLOTS_MAX;
 use panoptes_decoders::layout::View;
 use panoptes_tables::Insertion;
 
-use super::connections::Buckets;
+use super::connections::{Buckets, visit_socket};
 use super::losses::WalkedStructure;
 use super::{ScannedMemory, WalkScratch, Walker, fetch};
 
@@ -108,12 +108,9 @@ impl Walker {
                     snapshot.losses.miss(WalkedStructure::Socket, socks[index]);
                     return;
                 };
-                match visited.insert(socks[index].0, 0) {
-                    Insertion::New => {}
-                    Insertion::Old(_) => return,
-                    Insertion::Full => {
-                        snapshot.losses.cut(WalkedStructure::SocketChain, visited.len());
-                    }
+                let visit = visit_socket(visited, &mut snapshot.losses, socks[index]);
+                if matches!(visit, Insertion::Old(_)) {
+                    return;
                 }
                 let ends = Endpoints::decode(layout, bytes);
                 // Another family: the socket's memory has a new use.

@@ -130,6 +130,40 @@ fn a_table_with_more_buckets_than_are_read_is_counted() {
     assert_eq!((cut(&walker), walker.snapshot.losses.dropped), (1, 1));
 }
 
+/// The reasons to stop early.
+fn stops(walker: &Walker) -> Vec<String> {
+    walker.snapshot.losses.frequent_stops().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_chain_that_leads_back_is_named_and_is_no_loss() {
+    let mut memory = Sparse::default();
+    let mut walker = find(&mut memory, &small(), &[Table { chains: &[2], buckets: 4 }]);
+    let [first, last] = [0, 1].map(|at| walker.snapshot.connections.as_slice()[at].address.0);
+    let link = |sock| Sparse::field(sock, "sock_common", "skc_nulls_node");
+    memory.put(link(last), link(first));
+    walker.snapshot.connections.clear();
+    memory.walk(&mut walker, &kernel(), Walker::find_sockets);
+    assert_eq!(walker.snapshot.connections.len(), 2);
+    assert!(walker.snapshot.losses.is_whole());
+    let stop = format!("chain of sockets that meets another one: loop at {first:#x}");
+    assert_eq!(stops(&walker), [stop]);
+}
+
+#[test]
+fn a_table_without_buckets_is_counted() {
+    let mut memory = Sparse::default();
+    let mut walker = find(&mut memory, &small(), &[Table { chains: &[2], buckets: 4 }]);
+    assert!(walker.snapshot.losses.is_whole());
+    let hashinfo = walker.snapshot.nets.as_slice()[0].hashinfo.0;
+    memory.set(hashinfo, "inet_hashinfo", "ehash", 0);
+    walker.snapshot.connections.clear();
+    memory.walk(&mut walker, &kernel(), Walker::find_sockets);
+    assert_eq!(walker.snapshot.connections.len(), 0);
+    assert_eq!(walker.snapshot.losses.unreadable, 1);
+    assert_eq!(stops(&walker), [format!("table of sockets: unreadable at {hashinfo:#x}")]);
+}
+
 #[test]
 fn namespaces_that_share_a_table_read_it_once() {
     let mut memory = Sparse::default();

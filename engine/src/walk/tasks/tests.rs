@@ -285,3 +285,17 @@ fn a_pid_namespace_that_cannot_be_read_is_named() {
     assert_eq!(stops(&walker), [format!("pid tree: unreadable at {root:#x}")]);
     assert!(walker.snapshot.losses.is_whole() && !walker.snapshot.idr_complete);
 }
+
+#[test]
+fn a_number_that_cannot_be_read_is_named() {
+    let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
+    let pid = memory.structure();
+    let number = Sparse::field(pid, "pid", "numbers");
+    walker.scratch.pids.push(va(pid));
+    memory.missing.push(number..number + 8);
+    let is_whole = memory.walk(&mut walker, &kernel(), |walker, memory| {
+        walker.read_pids(memory, &mut Vec::with_capacity(8))
+    });
+    assert!(!is_whole && walker.snapshot.losses.is_whole());
+    assert_eq!(stops(&walker), [format!("pid tree: unreadable at {number:#x}")]);
+}
