@@ -76,6 +76,14 @@ walked_structures! {
     TaskHints Uncounted "chain of tasks that no list shows";
     /// A process's list of threads. It ends early when a thread moves.
     ThreadList Uncounted "thread list";
+    /// A list that ends early when a task moves, as the next three do. The row of a process has the
+    /// views of which nothing is known then.
+    ChildList Uncounted "list of children";
+    TaskGroupList Uncounted "list of a process group or session";
+    ControlGroupTaskList Uncounted "tasks of a control group";
+    RunQueueList Uncounted "run queue";
+    /// Addresses of tasks, or of lists that lead to tasks, beside the IDR and the task list.
+    HintList Uncounted "list of ways to tasks";
     PidTreeNode Pids "node of the pid tree";
     /// A pid tree that changed while it was read, or was forged. What it lacks, other views show.
     PidTree Uncounted "pid tree";

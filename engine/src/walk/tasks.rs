@@ -366,7 +366,8 @@ impl Walker {
         lists: &mut TaskListCursor,
         unknown: &mut Vec<KernelVa>,
     ) {
-        let mut unknown = Candidates { visited: &mut self.visited, found: unknown };
+        let (visited, losses) = (&mut self.visited, &mut self.snapshot.losses);
+        let mut unknown = Candidates { visited, found: unknown, losses };
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         let head = kernel.roots.init_task;
         let threads = &mut self.snapshot.threads;
@@ -387,7 +388,7 @@ impl Walker {
                 // A forged ring without the head, or the place where the way forth ended.
                 if lists.way == TaskListDirection::Forth {
                     let stop = EarlyStop::Loop { address: at };
-                    self.snapshot.losses.stop(WalkedStructure::TaskList, stop);
+                    unknown.losses.stop(WalkedStructure::TaskList, stop);
                 }
                 lists.task = None;
             }
@@ -403,10 +404,11 @@ impl Walker {
         lists: &mut TaskListCursor,
         unknown: &mut Vec<KernelVa>,
     ) {
-        let mut unknown = Candidates { visited: &mut self.visited, found: unknown };
+        let (visited, losses) = (&mut self.visited, &mut self.snapshot.losses);
+        let mut unknown = Candidates { visited, found: unknown, losses };
         let node = u64::from(kernel.layouts.task_struct.thread_node.offset);
         let Reads { rows: leaders, addresses: links } = &mut self.scratch.groups;
-        let (threads, losses) = (&mut self.snapshot.threads, &mut self.snapshot.losses);
+        let threads = &mut self.snapshot.threads;
         let mut kept = 0;
         for at in 0..leaders.len() {
             let (leader, link) = (leaders[at], links[at]);
@@ -416,7 +418,7 @@ impl Walker {
                 continue;
             }
             let end = follow_group(threads, kernel, leader, link, &mut lists.steps);
-            if let Some(link) = losses.link_of(end) {
+            if let Some(link) = unknown.losses.link_of(end) {
                 unknown.add(link.minus(node));
                 (leaders[kept], links[kept]) = (leader, link);
                 kept += 1;
@@ -436,11 +438,14 @@ impl Walker {
             }
             let link = first.thread_next;
             let end = follow_group(threads, kernel, leader, link, &mut lists.steps);
-            if let Some(link) = losses.link_of(end) {
+            if let Some(link) = unknown.losses.link_of(end) {
                 unknown.add(link.minus(node));
                 if leaders.len() < leaders.capacity() {
                     leaders.push(leader);
                     links.push(link);
+                } else {
+                    let stop = EarlyStop::NoRoom { rows: leaders.len() as u32 };
+                    unknown.losses.stop(WalkedStructure::ThreadList, stop);
                 }
             }
         }

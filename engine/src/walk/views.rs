@@ -9,6 +9,7 @@
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::rq::RunQueueState;
 use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, PIDTYPE_PGID, PIDTYPE_SID, Task};
 use panoptes_decoders::layout::{PackedField, View};
@@ -16,8 +17,10 @@ use panoptes_decoders::layout::{PackedField, View};
 use super::budget::Resume;
 use super::carry_over::{HINTS_MAX, Hint, RUN_QUEUES_MAX, WalkCheckpoint};
 use super::cgroups::CSS_SET_HEADS;
-use super::snapshot::{Index, ProcessRow, ThreadRow, row_at, view};
-use super::{Kernel, ScannedMemory, Walker, fetch};
+use super::losses::WalkedStructure;
+use super::snapshot::{Index, ThreadRow, row_at, view};
+use super::tables::Snapshot;
+use super::{Kernel, Losses, ScannedMemory, Walker, fetch};
 use panoptes_tables::{AddressMap, AddressedRows, Insertion, room};
 
 /// Maximum number of control groups' queues read to find run queues: each group has one per
@@ -44,6 +47,8 @@ pub(super) struct Hints {
     pub(super) css_sets: Vec<KernelVa>,
     kept: Vec<Hint>,
     kept_next: Vec<Hint>,
+    /// The reason if one of these lists was full in this scan.
+    full: Option<EarlyStop>,
     /// Positions at which the next scan continues with what this one leaves.
     pub(super) resume: Resume,
 }
@@ -60,6 +65,7 @@ impl Hints {
             css_sets: room::list(CSS_SET_HEADS),
             kept: room::list(processes + HINTS_MAX),
             kept_next: room::list(processes + HINTS_MAX),
+            full: None,
             resume: Resume::default(),
         }
     }
@@ -88,6 +94,7 @@ impl Hints {
         self.idr_trusted = false;
         self.running.clear();
         self.groups.clear();
+        self.full = None;
         mem::swap(&mut self.kept, &mut self.kept_next);
         self.kept_next.clear();
     }
@@ -105,7 +112,8 @@ impl Hints {
     /// Decodes a run queue; ignores an unreadable one.
     pub(super) fn take_run_queue(&mut self, kernel: &Kernel, at: KernelVa, bytes: Option<&[u8]>) {
         let Some((layout, bytes)) = kernel.layouts.rq.as_ref().zip(bytes) else { return };
-        push(&mut self.running, (at, RunQueueState::decode(layout, bytes)));
+        let running = (at, RunQueueState::decode(layout, bytes));
+        self.full = push(&mut self.running, running).or(self.full);
     }
 
     /// Notes the process group and the session that have the number of a `struct pid`.
@@ -113,13 +121,13 @@ impl Hints {
         for kind in [PIDTYPE_PGID, PIDTYPE_SID] {
             let first = KernelVa(pid.u64_at(tasks, kind));
             if !first.is_null() {
-                push(&mut self.groups, (first, kind));
+                self.full = push(&mut self.groups, (first, kind)).or(self.full);
             }
         }
     }
 
     fn hint(&mut self, task: KernelVa, views: u16) {
-        push(&mut self.kept_next, Hint { task, views });
+        self.full = push(&mut self.kept_next, Hint { task, views }).or(self.full);
     }
 }
 
@@ -129,26 +137,41 @@ fn refill<T: Copy>(list: &mut Vec<T>, from: &[T]) {
     list.extend_from_slice(&from[..from.len().min(list.capacity())]);
 }
 
-/// Adds to a list that was allocated at start, if there is room.
-fn push<T>(list: &mut Vec<T>, entry: T) {
-    if list.len() < list.capacity() {
-        list.push(entry);
+/// Adds to a list that was allocated at start. Returns the reason if there is no room.
+fn push<T>(list: &mut Vec<T>, entry: T) -> Option<EarlyStop> {
+    if list.len() == list.capacity() {
+        return Some(EarlyStop::NoRoom { rows: list.len() as u32 });
     }
+    list.push(entry);
+    None
 }
 
 /// Tasks to read that have no row: each once in a scan.
 pub(super) struct Candidates<'a> {
     pub(super) visited: &'a mut AddressMap,
     pub(super) found: &'a mut Vec<KernelVa>,
+    pub(super) losses: &'a mut Losses,
 }
 
 impl Candidates<'_> {
     pub(super) fn add(&mut self, task: KernelVa) {
-        if task.is_plausible()
-            && self.found.len() < self.found.capacity()
-            && self.visited.insert(task.0, 1) == Insertion::New
-        {
-            self.found.push(task);
+        if !task.is_plausible() {
+            return;
+        }
+        let mut stop = None;
+        if self.found.len() == self.found.capacity() {
+            stop = Some(EarlyStop::NoRoom { rows: self.found.len() as u32 });
+        } else {
+            match self.visited.insert(task.0, 1) {
+                Insertion::New => self.found.push(task),
+                Insertion::Old(_) => {}
+                Insertion::Full => {
+                    stop = Some(EarlyStop::NoRoom { rows: self.visited.len() as u32 });
+                }
+            }
+        }
+        if let Some(stop) = stop {
+            self.losses.stop(WalkedStructure::HintList, stop);
         }
     }
 }
@@ -159,7 +182,8 @@ impl Walker {
     pub(super) fn follow_hearsay(&mut self, kernel: &Kernel, found: &mut Vec<KernelVa>) {
         let layout = &kernel.layouts.task_struct;
         let threads = &mut self.snapshot.threads;
-        let mut candidates = Candidates { visited: &mut self.visited, found };
+        let (visited, losses) = (&mut self.visited, &mut self.snapshot.losses);
+        let mut candidates = Candidates { visited, found, losses };
         for row in threads.iter_mut() {
             row.views &= view::IDR | view::TASK_LIST | view::THREAD_GROUP | view::PID_LIST;
         }
@@ -179,39 +203,7 @@ impl Walker {
         for &(first, kind) in &self.hints.groups {
             follow_group(threads, layout.pid_links, first, kind, &mut candidates);
         }
-        let fair = kernel.layouts.rq.as_ref().and_then(|layout| layout.cfs_tasks);
-        let offsets = layout.group_node.zip(fair);
-        let offsets = offsets.map(|(node, head)| (u64::from(node.offset), u64::from(head.offset)));
-        // All lists together have at most as many entries as there are tasks; forged lists may be
-        // longer.
-        let mut steps = threads.len();
-        for (queue, running) in &self.hints.running {
-            let mut see = |threads: &mut AddressedRows<ThreadRow>, task: KernelVa, known| {
-                match threads.at_mut(known) {
-                    _ if task == running.idle => {}
-                    Some(row) => row.views |= view::RUN_QUEUE,
-                    None => candidates.add(task),
-                }
-                threads.at(known).map(|row| row.task.run_queue_next)
-            };
-            let current = threads.find(running.current.0);
-            see(threads, running.current, current);
-            let Some((node, head)) = offsets else { continue };
-            let mut link = running.first_fair;
-            while steps > 0 && link.minus(head) != *queue {
-                steps -= 1;
-                let task = link.minus(node);
-                let known = threads.find(task.0);
-                // A task that moved to another processor leads to the end of another list.
-                if known.is_none() && self.hints.run_queues.contains(&link.minus(head)) {
-                    break;
-                }
-                match see(threads, task, known) {
-                    Some(next) if next != link => link = next,
-                    _ => break,
-                }
-            }
-        }
+        follow_run_queues(&self.hints, kernel, threads, &mut candidates);
         for at in threads.indexes().skip(1) {
             let task = threads[at].task;
             for named in [task.real_parent, task.group_leader] {
@@ -278,18 +270,18 @@ impl Walker {
             return;
         };
         let heads = [u64::from(tasks.offset), u64::from(moving.offset)];
-        let (sets, threads) = (&mut self.snapshot.css_sets, &mut self.snapshot.threads);
+        let Snapshot { css_sets: sets, threads, losses, .. } = &mut self.snapshot;
         for index in sets.indexes() {
             let set = &sets[index];
             let mut follow = |first: KernelVa, head: u64| {
                 let mut link = first;
                 for _ in 0..=threads.len() {
                     if link == set.address.plus(head) {
-                        return true;
+                        return Ok(());
                     }
                     // A task that was moved leads to the end of another list.
                     if heads.iter().any(|&head| sets.find(link.minus(head).0).is_some()) {
-                        return false;
+                        return Err(EarlyStop::Changed { address: set.address });
                     }
                     let at = link.minus(node.offset.into());
                     let row = threads.find(at.0);
@@ -297,18 +289,25 @@ impl Walker {
                         if at.is_plausible() && !first.is_null() {
                             self.hints.hint(at, 0);
                         }
-                        return false;
+                        return Err(EarlyStop::Unreadable { address: at });
                     };
                     if row.views & view::CONTROL_GROUP != 0 {
-                        return false;
+                        return Err(EarlyStop::Loop { address: at });
                     }
                     row.views |= view::CONTROL_GROUP;
                     link = row.task.cg_next;
                 }
-                false
+                Err(EarlyStop::TooLong { limit: threads.len() as u32 })
             };
-            let closed = [follow(set.first_task, heads[0]), follow(set.first_moving, heads[1])];
-            sets[index].closed = closed == [true, true];
+            let lists = [(set.first_task, heads[0]), (set.first_moving, heads[1])];
+            let ends = lists.map(|(first, head)| (first, follow(first, head)));
+            // A set that could not be read, which is counted, has no first task.
+            for (_, end) in ends.iter().filter(|(first, _)| !first.is_null()) {
+                if let Err(stop) = *end {
+                    losses.stop(WalkedStructure::ControlGroupTaskList, stop);
+                }
+            }
+            sets[index].closed = ends.iter().all(|(_, end)| end.is_ok());
         }
     }
 
@@ -336,17 +335,24 @@ impl Walker {
         let queues = &mut self.hints.run_queues;
         queues.clear();
         visited.clear();
-        let mut unread = 0;
-        fetch(&mut self.reader, memory, &layout.packing, addresses, |_, bytes| {
+        let (losses, mut full, mut unread) = (&mut self.snapshot.losses, None, 0);
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let queue = bytes.map(|bytes| View::new(bytes).pointer(rq));
             let Some(queue) = queue.filter(|queue| queue.is_plausible()) else {
+                losses.miss(WalkedStructure::RunQueueList, addresses[index]);
                 unread += 1;
                 return;
             };
             if visited.insert(queue.0, 0) == Insertion::New {
-                push(queues, queue);
+                full = push(queues, queue).or(full);
             }
         });
+        if addresses.len() == CFS_RUN_QUEUES_MAX {
+            full = Some(EarlyStop::NoRoom { rows: CFS_RUN_QUEUES_MAX as u32 });
+        }
+        if let Some(stop) = full {
+            losses.stop(WalkedStructure::RunQueueList, stop);
+        }
         let has_room = addresses.len() < CFS_RUN_QUEUES_MAX && queues.len() < queues.capacity();
         self.hints.run_queues_whole = has_room && unread == 0 && self.snapshot.threads.dropped == 0;
     }
@@ -355,7 +361,7 @@ impl Walker {
     /// list shows.
     pub(super) fn note_missing(&mut self, kernel: &Kernel) {
         let snapshot = &mut self.snapshot;
-        let threads = &mut snapshot.threads;
+        let (threads, losses) = (&mut snapshot.threads, &mut snapshot.losses);
         // A task that leaves all lists but lives on stays at its address.
         for row in threads.iter().skip(1) {
             let is_unlisted = row.views & (view::IDR | view::TASK_LIST) == 0;
@@ -364,6 +370,9 @@ impl Walker {
                 let kept = row.views & view::RUN_QUEUE;
                 self.hints.hint(row.task.address, kept | view::REMEMBERED);
             }
+        }
+        if let Some(stop) = self.hints.full.take() {
+            losses.stop(WalkedStructure::HintList, stop);
         }
         let layouts = &kernel.layouts;
         let task_layout = &layouts.task_struct;
@@ -387,7 +396,10 @@ impl Walker {
                 leader.views |= view::PID_LIST;
             }
             let views = leader.views;
-            let group = group_shows(threads, process, kernel, &mut steps);
+            let group = process.first_thread.and_then(|first| {
+                let shows = group_shows(threads, (&task, first), kernel, &mut steps);
+                shows.inspect_err(|&stop| losses.stop(WalkedStructure::ThreadList, stop)).ok()
+            });
             if group == Some(true) {
                 threads[process.leader].views |= view::THREAD_GROUP;
             }
@@ -416,6 +428,62 @@ impl Walker {
     }
 }
 
+/// Follows the run queues over the rows.
+fn follow_run_queues(
+    hints: &Hints,
+    kernel: &Kernel,
+    threads: &mut AddressedRows<ThreadRow>,
+    candidates: &mut Candidates<'_>,
+) {
+    let fair = kernel.layouts.rq.as_ref().and_then(|layout| layout.cfs_tasks);
+    let offsets = kernel.layouts.task_struct.group_node.zip(fair);
+    let offsets = offsets.map(|(node, head)| (u64::from(node.offset), u64::from(head.offset)));
+    // All lists together have at most as many entries as there are tasks; forged lists may be
+    // longer.
+    let mut steps = threads.len();
+    for (queue, running) in &hints.running {
+        let mut see = |threads: &mut AddressedRows<ThreadRow>, task: KernelVa, known| {
+            match threads.at_mut(known) {
+                _ if task == running.idle => {}
+                Some(row) => row.views |= view::RUN_QUEUE,
+                None => candidates.add(task),
+            }
+            threads.at(known).map(|row| row.task.run_queue_next)
+        };
+        let current = threads.find(running.current.0);
+        see(threads, running.current, current);
+        let Some((node, head)) = offsets else { continue };
+        let mut link = running.first_fair;
+        let mut stop = None;
+        while link.minus(head) != *queue {
+            if steps == 0 {
+                stop = Some(EarlyStop::TooLong { limit: threads.len() as u32 });
+                break;
+            }
+            steps -= 1;
+            let task = link.minus(node);
+            let known = threads.find(task.0);
+            // A task that moved to another processor leads to the end of another list.
+            if known.is_none() && hints.run_queues.contains(&link.minus(head)) {
+                stop = Some(EarlyStop::Changed { address: *queue });
+                break;
+            }
+            match see(threads, task, known) {
+                Some(next) if next != link => link = next,
+                Some(_) => {
+                    stop = Some(EarlyStop::Loop { address: task });
+                    break;
+                }
+                // It is read if it can be a task.
+                None => break,
+            }
+        }
+        if let Some(stop) = stop {
+            candidates.losses.stop(WalkedStructure::RunQueueList, stop);
+        }
+    }
+}
+
 /// Follows a list of children over the rows; it is complete if it ends at its own head.
 fn follow_children(
     threads: &mut AddressedRows<ThreadRow>,
@@ -431,12 +499,17 @@ fn follow_children(
             // A child that moved to another parent leads to the end of another list.
             if threads.find(link.minus(children).0).is_none() {
                 candidates.add(child);
+            } else {
+                let stop = EarlyStop::Changed { address: threads[parent].task.address };
+                candidates.losses.stop(WalkedStructure::ChildList, stop);
             }
             return;
         };
         let row = &mut threads[at];
         // A child is in one list only, so this also ends a forged ring.
         if row.views & view::CHILDREN != 0 {
+            let stop = EarlyStop::Loop { address: child };
+            candidates.losses.stop(WalkedStructure::ChildList, stop);
             return;
         }
         row.views |= view::CHILDREN;
@@ -462,9 +535,12 @@ fn follow_group(
             candidates.add(member);
             return;
         };
-        let Some(row) = threads.at_mut(at).filter(|row| row.views & bit == 0) else {
+        let row = &mut threads[at];
+        if row.views & bit != 0 {
+            let stop = EarlyStop::Loop { address: member };
+            candidates.losses.stop(WalkedStructure::TaskGroupList, stop);
             return;
-        };
+        }
         row.views |= bit;
         link = match kind {
             PIDTYPE_PGID => row.task.process_group_next,
@@ -473,27 +549,29 @@ fn follow_group(
     }
 }
 
-/// Whether a process's list of threads contains its leader; `None` if the list cannot be followed.
+/// Whether a process's list of threads, which begins with `link`, contains its leader. An error is
+/// the reason why the list cannot be followed.
 fn group_shows(
     threads: &AddressedRows<ThreadRow>,
-    process: &ProcessRow,
+    (leader, mut link): (&Task, KernelVa),
     kernel: &Kernel,
     steps: &mut usize,
-) -> Option<bool> {
-    let leader = &threads[process.leader].task;
+) -> Result<bool, EarlyStop> {
     let node = u64::from(kernel.layouts.task_struct.thread_node.offset);
     let head = leader.signal.plus(kernel.layouts.signal_struct.thread_head.offset.into());
-    let mut link = process.first_thread?;
     loop {
         if link == head {
-            return Some(false);
+            return Ok(false);
         }
-        if link.minus(node) == leader.address {
-            return Some(true);
+        let thread = link.minus(node);
+        if thread == leader.address {
+            return Ok(true);
         }
-        *steps = steps.checked_sub(1)?;
-        let row = threads.at(threads.find(link.minus(node).0))?;
-        link = row.task.thread_next;
+        let too_long = EarlyStop::TooLong { limit: threads.len() as u32 };
+        *steps = steps.checked_sub(1).ok_or(too_long)?;
+        // A thread that began or ended meanwhile has no row.
+        let row = threads.at(threads.find(thread.0));
+        link = row.ok_or(EarlyStop::Changed { address: thread })?.task.thread_next;
     }
 }
 
@@ -519,3 +597,6 @@ fn is_living(task: &Task, kernel: &Kernel) -> bool {
         && [task.signal, task.real_parent].into_iter().all(KernelVa::is_plausible)
         && (!has_groups || task.cgroups.is_plausible())
 }
+
+#[cfg(test)]
+mod tests;
