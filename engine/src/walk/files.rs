@@ -173,10 +173,12 @@ impl Walker {
             };
             rounds_left = left;
             self.read_places(memory);
-            if attempts >= NAME_ATTEMPTS_MAX && !self.scratch.torn.is_empty() {
-                let stop = EarlyStop::TooLong { limit: NAME_ATTEMPTS_MAX };
-                self.snapshot.losses.stop(WalkedStructure::ChangingName, stop);
-                self.scratch.torn.clear();
+            if attempts >= NAME_ATTEMPTS_MAX {
+                for row in self.scratch.torn.drain(..) {
+                    let address = self.snapshot.dentries[row].name.address;
+                    let stop = EarlyStop::Changed { address };
+                    self.snapshot.losses.stop(WalkedStructure::ChangingName, stop);
+                }
             }
         }
     }
@@ -392,7 +394,7 @@ impl Walker {
                     if torn.len() < torn.capacity() {
                         torn.push(row);
                     } else {
-                        let stop = EarlyStop::TooLong { limit: TORN_MAX as u32 };
+                        let stop = EarlyStop::NoRoom { rows: TORN_MAX as u32 };
                         snapshot.losses.stop(WalkedStructure::ChangingName, stop);
                     }
                 }
@@ -664,7 +666,7 @@ mod tests {
         memory.walk(&mut walker, &kernel(), Walker::read_files);
         let losses = &walker.snapshot.losses;
         let stops: Vec<_> = losses.frequent_stops().iter().map(ToString::to_string).collect();
-        assert_eq!(stops, [format!("names that change: longer than {NAME_ATTEMPTS_MAX}")]);
+        assert_eq!(stops, [format!("name that changes: changed at {place:#x}")]);
         assert!(losses.is_whole() && !walker.snapshot.dentries.iter().any(|row| row.readable));
     }
 

@@ -98,6 +98,7 @@ impl Walker {
         let end = net.address.plus(u64::from(layouts.net.dev_base_head.offset));
         let mut link = net.first_device;
         let mut rows = rows.min(self.snapshot.interfaces.room());
+        let entries = *left;
         loop {
             if link == end || link.is_null() {
                 return Extent::Whole;
@@ -133,8 +134,8 @@ impl Walker {
             memory.run(&mut self.reader);
             row.mac = self.reader.object(0).map(padded);
             let lists = [
-                self.read_ipv4(memory, ipv4, &mut row, left),
-                self.read_ipv6(memory, ipv6, &mut row, left),
+                self.read_ipv4(memory, ipv4, &mut row, (entries, &mut *left)),
+                self.read_ipv6(memory, ipv6, &mut row, (entries, &mut *left)),
             ];
             let is_whole = lists.iter().all(Result::is_ok);
             for stop in lists.into_iter().filter_map(Result::err) {
@@ -149,14 +150,14 @@ impl Walker {
         }
     }
 
-    /// Reads the addresses of IPv4, as many as have room. An error is the reason that one could not
-    /// be read.
+    /// Reads the addresses of IPv4, as many as have room. Of so many entries of the namespace,
+    /// `left` may still be read. An error is the reason that one could not be read.
     fn read_ipv4(
         &mut self,
         memory: &mut ScannedMemory<'_>,
         in_device: KernelVa,
         row: &mut InterfaceRow,
-        left: &mut u32,
+        (entries, left): (u32, &mut u32),
     ) -> Result<(), EarlyStop> {
         let layouts = &memory.kernel.layouts;
         let (device, address) = (&layouts.in_device, &layouts.in_ifaddr);
@@ -166,7 +167,8 @@ impl Walker {
         let mut at = view.pointer(device.ifa_list);
         while !at.is_null() {
             if row.ipv4.is_full() || *left == 0 {
-                self.cut_addresses(row.ipv4.len());
+                let has_room = !row.ipv4.is_full();
+                self.cut_addresses(if has_room { entries } else { row.ipv4.len() as u32 });
                 break;
             }
             *left -= 1;
@@ -186,7 +188,7 @@ impl Walker {
         memory: &mut ScannedMemory<'_>,
         inet6_dev: KernelVa,
         row: &mut InterfaceRow,
-        left: &mut u32,
+        (entries, left): (u32, &mut u32),
     ) -> Result<(), EarlyStop> {
         let layouts = &memory.kernel.layouts;
         let (device, address) = (&layouts.inet6_dev, &layouts.inet6_ifaddr);
@@ -197,7 +199,8 @@ impl Walker {
         let mut link = KernelVa(view.u64_at(device.addr_list, 0));
         while link != end {
             if row.ipv6.is_full() || *left == 0 {
-                self.cut_addresses(row.ipv6.len());
+                let has_room = !row.ipv6.is_full();
+                self.cut_addresses(if has_room { entries } else { row.ipv6.len() as u32 });
                 break;
             }
             *left -= 1;
@@ -211,10 +214,11 @@ impl Walker {
         Ok(())
     }
 
-    /// Notes that an interface has more than this number of addresses.
+    /// Notes that an interface has more than this number of addresses, or its namespace more than
+    /// this number of entries.
     #[cold]
-    fn cut_addresses(&mut self, count: usize) {
-        let stop = EarlyStop::TooLong { limit: count as u32 };
+    fn cut_addresses(&mut self, limit: u32) {
+        let stop = EarlyStop::TooLong { limit };
         self.snapshot.losses.stop(WalkedStructure::AddressList, stop);
     }
 }
@@ -278,9 +282,13 @@ mod tests {
 
         /// Returns the number of addresses that a scan finds, and its reasons to stop.
         fn read(&mut self) -> (usize, Vec<String>) {
+            self.read_some(ENTRIES_MIN)
+        }
+
+        /// The same of a scan that may read so many entries.
+        fn read_some(&mut self, mut left: u32) -> (usize, Vec<String>) {
             let (mut walker, net) = (walker(&small()), self.net);
             let extent = self.memory.walk(&mut walker, &kernel(), |walker, memory| {
-                let mut left = ENTRIES_MIN;
                 walker.read_devices(memory, &net, 8, &mut left)
             });
             let snapshot = &walker.snapshot;
@@ -299,6 +307,9 @@ mod tests {
             assert_eq!(AddressListScene::new(family, 3).read(), (3, vec![]));
             assert_eq!(AddressListScene::new(family, 16).read(), (16, vec![]));
             assert_eq!(AddressListScene::new(family, 17).read(), (16, stop("longer than 16")));
+            // One entry is the interface.
+            let mut long = AddressListScene::new(family, 9);
+            assert_eq!(long.read_some(8), (7, stop("longer than 8")));
 
             let mut ring = AddressListScene::new(family, 4);
             let (first, last) = (ring.entries[1], ring.entries[3]);

@@ -50,7 +50,8 @@ macro_rules! walked_structures {
         impl WalkedStructure {
             const ALL: &[Self] = &[$(Self::$structure,)+];
 
-            /// The kind as which it is counted; `None` if a row shows what it lacks.
+            /// The kind as which it is counted. `None` if that is no loss: a row shows what it
+            /// lacks, other lists show it, or nothing but a forged structure ends early.
             const fn part(self) -> Option<ScanPart> {
                 match self {
                     $(Self::$structure => walked_structures!(@part $part),)+
@@ -113,8 +114,8 @@ walked_structures! {
     /// The path of a control group. What is in it has no known container.
     GroupPath Uncounted "path of a control group";
     Path Files "path of a file";
-    /// Names that were changing whenever they were read. A file below one has no path.
-    ChangingName Uncounted "names that change";
+    /// A name that was changing whenever it was read. A file below it has no path.
+    ChangingName Uncounted "name that changes";
     IoRing Files "io_uring";
     IoRingTable Files "table of an io_uring";
     /// A slot whose node could not be read. It may have been emptied meanwhile.
