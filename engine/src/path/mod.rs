@@ -5,10 +5,9 @@
 //! shorten it), and appends ` (deleted)` to unlinked files. Files in no directory (pipes, sockets,
 //! memfds) have the names that their filesystems give them.
 
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::super_block::magic;
-use panoptes_tables::room;
+use panoptes_tables::{AddressedRows, room};
 
 use crate::walk::{
     DentryRow, FileRow, Index, InodeRow, MountRow, NameRow, PathRef, Snapshot, Span,
@@ -25,13 +24,17 @@ pub const DELETED: &[u8] = b" (deleted)";
 /// Largest number of names in a path: every other byte is a slash.
 const NAMES_MAX: usize = PATH_BYTES_MAX / 2;
 
-/// The reason at a place without a row: nothing leads to it, or it found no room.
-const NO_ROW: EarlyStop = EarlyStop::Unreadable { address: KernelVa::NULL };
+/// The reason at a path that is longer than the kernel's.
+const TOO_LONG: EarlyStop = EarlyStop::TooLong { limit: PATH_BYTES_MAX as u32 };
 /// The reason at a path with more names than any, or with more mounts on each other.
 const TOO_MANY_NAMES: EarlyStop = EarlyStop::TooLong { limit: NAMES_MAX as u32 };
 
-/// Text of bounded size, written from its end to its beginning, as in the kernel. If there is no
-/// room, the last names, which matter most, are kept.
+/// The reason at a place without a row in a table.
+fn no_row<Row>(rows: &AddressedRows<Row>) -> EarlyStop {
+    EarlyStop::NoRoom { rows: rows.capacity() as u32 }
+}
+
+/// Text of bounded size, written from its end to its beginning, as in the kernel.
 #[derive(Debug)]
 pub struct PathBuffer {
     bytes: Box<[u8; PATH_BYTES_MAX]>,
@@ -86,14 +89,15 @@ pub struct PathProperties {
 ///
 /// # Errors
 ///
-/// The reason if a part of it could not be read, or if it is longer than the kernel's.
+/// The reason if a part of it could not be read, or [`EarlyStop::TooLong`] if it is longer than the
+/// kernel's.
 pub fn write_path(
     snapshot: &Snapshot,
     path: PathRef,
     out: &mut PathBuffer,
 ) -> Result<PathProperties, EarlyStop> {
     out.clear();
-    let dentry = snapshot.dentries.at(path.dentry).ok_or(NO_ROW)?;
+    let dentry = snapshot.dentries.at(path.dentry).ok_or(no_row(&snapshot.dentries))?;
     let deleted = dentry.name.unlinked;
     if deleted {
         out.prepend(DELETED);
@@ -105,29 +109,19 @@ pub fn write_path(
             PathStep::Name(name) => {
                 out.prepend(name);
                 out.prepend(b"/");
+                if !out.whole {
+                    return Err(TOO_LONG);
+                }
             }
             PathStep::Root => {
                 if out.start == end {
                     out.prepend(b"/");
                 }
-                let too_long = EarlyStop::TooLong { limit: PATH_BYTES_MAX as u32 };
-                return out.whole.then_some(PathProperties { deleted }).ok_or(too_long);
+                return Ok(PathProperties { deleted });
             }
         }
     }
     Err(TOO_MANY_NAMES)
-}
-
-/// Whether a path is missing only because it is too long. The kernel then returns none either.
-pub fn is_too_long(snapshot: &Snapshot, path: PathRef) -> bool {
-    let (mut at, mut length) = (path, 0);
-    while length <= PATH_BYTES_MAX {
-        match step_up(snapshot, &mut at) {
-            Ok(PathStep::Name(name)) => length += name.len() + 1,
-            Ok(PathStep::Root) | Err(_) => return false,
-        }
-    }
-    true
 }
 
 /// Whether the paths of two places are equal, name by name.
@@ -158,7 +152,7 @@ pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> Result
 pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Result<Index<MountRow>, EarlyStop> {
     let mut at = path.mount;
     for _ in 0..NAMES_MAX {
-        let mount = snapshot.mounts.at(at).ok_or(NO_ROW)?;
+        let mount = snapshot.mounts.at(at).ok_or(no_row(&snapshot.mounts))?;
         if let Some(top) = at.filter(|_| mount.parent == at) {
             return Ok(top);
         }
@@ -180,8 +174,8 @@ enum PathStep<'a> {
 
 fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Result<PathStep<'a>, EarlyStop> {
     for _ in 0..NAMES_MAX {
-        let mount = snapshot.mounts.at(at.mount).ok_or(NO_ROW)?;
-        let row = snapshot.dentries.at(at.dentry).ok_or(NO_ROW)?;
+        let mount = snapshot.mounts.at(at.mount).ok_or(no_row(&snapshot.mounts))?;
+        let row = snapshot.dentries.at(at.dentry).ok_or(no_row(&snapshot.dentries))?;
         if !mount.was_read {
             return Err(EarlyStop::Unreadable { address: mount.address });
         }
@@ -202,15 +196,19 @@ fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Result<PathStep<'a>,
 ///
 /// # Errors
 ///
-/// The reason if a part of it could not be read, or if it is longer than the kernel's.
+/// The reason if a part of it could not be read, or [`EarlyStop::TooLong`] if it is longer than the
+/// kernel's.
 pub fn write_file_name(
     snapshot: &Snapshot,
     file: &FileRow,
     out: &mut PathBuffer,
 ) -> Result<PathProperties, EarlyStop> {
     let unreadable = |address| EarlyStop::Unreadable { address };
-    let dentry = snapshot.dentries.at(file.path.dentry).ok_or(unreadable(file.open.dentry))?;
-    let mount = snapshot.mounts.at(file.path.mount).ok_or(unreadable(file.open.mnt))?;
+    // Nothing leads from a file that was not read.
+    let was_read = !file.open.dentry.is_null();
+    let no_dentry = if was_read { no_row(&snapshot.dentries) } else { unreadable(file.address) };
+    let dentry = snapshot.dentries.at(file.path.dentry).ok_or(no_dentry)?;
+    let mount = snapshot.mounts.at(file.path.mount).ok_or(no_row(&snapshot.mounts))?;
     if !mount.was_read {
         return Err(unreadable(mount.address));
     }
@@ -221,7 +219,7 @@ pub fn write_file_name(
         return write_path(snapshot, file.path, out);
     }
     out.clear();
-    let inode = snapshot.inodes.at(file.inode).ok_or(unreadable(file.open.inode))?;
+    let inode = snapshot.inodes.at(file.inode).ok_or(no_row(&snapshot.inodes))?;
     let number = inode.attributes.ino;
     let super_block = snapshot.super_blocks.at(inode.super_block).filter(|it| it.was_read);
     let filesystem = super_block.ok_or(unreadable(inode.attributes.super_block))?.filesystem;
@@ -297,6 +295,8 @@ fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Result<&'a [u8
 
 #[cfg(test)]
 mod tests {
+    use panoptes_decoders::address::KernelVa;
+
     use super::*;
     use crate::limits::Limits;
 
@@ -349,7 +349,7 @@ mod tests {
         tree.snapshot.mounts[mount].was_read = false;
         assert_eq!(tree.path(), Err(EarlyStop::Unreadable { address: KernelVa(0x10) }));
         tree.mount = None;
-        assert_eq!(tree.path(), Err(NO_ROW));
+        assert_eq!(tree.path(), Err(no_row(&tree.snapshot.mounts)));
     }
 
     #[test]

@@ -407,7 +407,7 @@ fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> Option<FileType
         FilesKind::Namespaces => Some(FileType::Namespace),
         FilesKind::Pidfds => Some(FileType::Pidfd),
         FilesKind::DmaBufs => Some(FileType::DmaBuf),
-        FilesKind::Tmpfs | FilesKind::HugePages if is_regular && facts.name_unreadable => None,
+        FilesKind::Tmpfs | FilesKind::HugePages if is_regular && facts.lacks_name() => None,
         _ => Some(own_type(inode, facts)),
     }
 }

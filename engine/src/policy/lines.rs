@@ -5,7 +5,6 @@
 //! when the scan ran are left out, so that two scans can be compared.
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 pub use panoptes_records::record::scan::{Kinds, ScanKind};
@@ -19,14 +18,13 @@ use crate::detect::shell_history::{HistoryCommand, TypedCommand};
 use crate::limits::Limits;
 use crate::loss::{FREQUENT_STOPS_MAX, FrequentStop, StopTallies};
 use crate::page_cache::Contents;
-use crate::path::{PathBuffer, is_too_long, write_file_name};
 use crate::state::container::ContainerFacts;
 use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, HeapRule, NameBuffers, ProcessFacts, ThreadFacts,
     executable_of,
 };
 use crate::state::holders::Holders;
-use crate::walk::{ConnectionRow, ContainerRow, FileRow, Index, ProcessRow, Snapshot};
+use crate::walk::{ConnectionRow, ContainerRow, Index, ProcessRow, Snapshot};
 
 /// What lines need besides a snapshot.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,21 +57,11 @@ impl LineCounts {
         self.stops.most_frequent(|_, _| Some("path in a line"))
     }
 
-    /// Counts an open file without a name. `address` is that of its `struct file`; `buffer` has
-    /// nothing that is needed.
+    /// Counts an open file without a name, unless that exceeds the kernel's own limit.
     #[cold]
-    fn add_unnamed(
-        &mut self,
-        snapshot: &Snapshot,
-        (file, address): (Option<Index<FileRow>>, KernelVa),
-        buffer: &mut PathBuffer,
-    ) {
-        self.unnamed += 1;
-        let named = match snapshot.files.at(file) {
-            Some(file) => write_file_name(snapshot, file, buffer),
-            None => Err(EarlyStop::Unreadable { address }),
-        };
-        if let Err(stop) = named {
+    fn add_unnamed(&mut self, stop: EarlyStop) {
+        if !matches!(stop, EarlyStop::TooLong { .. }) {
+            self.unnamed += 1;
             self.stops.add(0, stop);
         }
     }
@@ -91,8 +79,6 @@ pub struct LineWriter {
 #[derive(Debug)]
 struct LineScratch {
     names: NameBuffers,
-    /// Room for names that cannot be read.
-    unnamed: PathBuffer,
     holders: Holders,
     /// Containers in the order of their lines.
     order: Vec<Index<ContainerRow>>,
@@ -171,7 +157,6 @@ impl LineWriter {
             redactor: None,
             scratch: LineScratch {
                 names: NameBuffers::default(),
-                unnamed: PathBuffer::default(),
                 holders: Holders::new(limits),
                 order: room::list(limits.containers_seen_max()),
             },
@@ -226,14 +211,8 @@ impl LineScratch {
             facts.executable_hashes = traits
                 .contents
                 .and_then(|contents| contents.get(&executable_of(snapshot, row)?)?.hashes());
-            let mm = snapshot.mms.at(row.mm).filter(|mm| {
-                facts.executable.is_none()
-                    && !mm.exe_address.is_null()
-                    && !is_beyond_paths(snapshot, mm.exe_file)
-            });
-            if let Some(mm) = mm {
-                let file = (mm.exe_file, mm.exe_address);
-                lines.counts.add_unnamed(snapshot, file, &mut self.unnamed);
+            if let Some(stop) = facts.executable_stop {
+                lines.counts.add_unnamed(stop);
             }
             let details = describe::process(&facts, snapshot.machine.tsc_khz);
             lines.write(&ScanLine::new(&details))?;
@@ -256,9 +235,8 @@ impl LineScratch {
                 for descriptor in descriptors.iter().filter(|descriptor| !descriptor.moved) {
                     let facts =
                         DescriptorFacts::read(snapshot, descriptor, threads, &mut self.names);
-                    if facts.name.is_none() && !is_beyond_paths(snapshot, descriptor.file) {
-                        let file = (descriptor.file, KernelVa::NULL);
-                        lines.counts.add_unnamed(snapshot, file, &mut self.unnamed);
+                    if let Some(stop) = facts.name_stop {
+                        lines.counts.add_unnamed(stop);
                     }
                     let details = describe::file_descriptor(&facts);
                     lines.write(&ScanLine::of_process(process_id, &details))?;
@@ -279,12 +257,8 @@ impl LineScratch {
             for area in snapshot.vmas.range(mm.vmas) {
                 let names = &mut self.names;
                 let facts = AreaFacts::read(snapshot, process_id, mm, area, traits.heap, names);
-                let is_unnamed = !area.vma.file.is_null()
-                    && facts.file.is_none()
-                    && !is_beyond_paths(snapshot, area.file);
-                if is_unnamed {
-                    let file = (area.file, area.vma.file);
-                    lines.counts.add_unnamed(snapshot, file, &mut self.unnamed);
+                if let Some(stop) = facts.file_stop {
+                    lines.counts.add_unnamed(stop);
                 }
                 let details = describe::memory(&facts);
                 lines.write(&ScanLine::new(&details))?;
@@ -341,11 +315,6 @@ impl LineScratch {
     }
 }
 
-/// Whether an open file has no name because its path exceeds the kernel's own limit.
-fn is_beyond_paths(snapshot: &Snapshot, file: Option<Index<FileRow>>) -> bool {
-    snapshot.files.at(file).is_some_and(|file| is_too_long(snapshot, file.path))
-}
-
 /// Every process with its id, sorted by id.
 fn processes_by_pid(snapshot: &Snapshot) -> impl Iterator<Item = (&ProcessRow, u32)> {
     snapshot.by_pid.iter().filter_map(|&index| {
@@ -356,23 +325,36 @@ fn processes_by_pid(snapshot: &Snapshot) -> impl Iterator<Item = (&ProcessRow, u
 
 #[cfg(test)]
 mod tests {
+    use panoptes_decoders::address::KernelVa;
+
     use super::*;
-    use crate::walk::DentryRow;
+    use crate::walk::{DescriptorRow, FileRow};
 
     #[test]
     fn a_file_without_a_name_has_its_reason() {
         let mut snapshot = Snapshot::empty(&Limits { processes: 64, ..Limits::default() });
-        let dentry = snapshot.dentries.row_of(0x30, || DentryRow::from(KernelVa(0x30)));
-        let mut file = FileRow::from(KernelVa(0x20));
-        (file.path.dentry, file.open.mnt) = (dentry, KernelVa(0x40));
-        let file = snapshot.files.row_of(0x20, || file);
-        let (mut counts, mut buffer) = (LineCounts::default(), PathBuffer::default());
-        for file in [file, file, None] {
-            counts.add_unnamed(&snapshot, (file, KernelVa(0x10)), &mut buffer);
+        let mut names = NameBuffers::default();
+        let [unread, unplaced] = [KernelVa::NULL, KernelVa(0x30)].map(|dentry| {
+            let mut file = FileRow::from(KernelVa(0x20 + dentry.0));
+            file.open.dentry = dentry;
+            snapshot.files.row_of(file.address.0, || file)
+        });
+        let mut counts = LineCounts::default();
+        for file in [unread, unread, unplaced, None] {
+            let descriptor = DescriptorRow { file, ..DescriptorRow::default() };
+            let facts = DescriptorFacts::read(&snapshot, &descriptor, &[], &mut names);
+            assert!(facts.name.is_none() && facts.lacks_name());
+            counts.add_unnamed(facts.name_stop.expect("there is a reason"));
         }
+        counts.add_unnamed(EarlyStop::TooLong { limit: 4095 });
         let stops = counts.frequent_stops();
         let stops: Vec<_> = stops.iter().map(|stop| (stop.count, stop.to_string())).collect();
-        assert_eq!(stops, [(3, "path in a line: unreadable at 0x40".to_owned())]);
-        assert_eq!(counts.unnamed, 3);
+        let rows = snapshot.dentries.capacity();
+        let expected = [
+            (2, "path in a line: unreadable at 0x20".to_owned()),
+            (2, format!("path in a line: no room among {rows}")),
+        ];
+        assert_eq!(stops, expected);
+        assert_eq!(counts.unnamed, 4);
     }
 }

@@ -210,6 +210,7 @@ impl Area {
             is_main_executable: self.is_marked(mark::MAIN_EXECUTABLE),
             executable_unknown: false,
             file: name.filter(|_| has_file),
+            file_stop: None,
             name: name.filter(|_| !has_file),
             has_file,
             special: self.is_marked(mark::SPECIAL),

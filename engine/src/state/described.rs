@@ -169,6 +169,7 @@ impl ProcessDescription {
             start_boottime: self.key.start_boottime,
             self_exec_id: Some(program.self_exec_id),
             executable: text(program.executable),
+            executable_stop: None,
             executable_is_roots: program.is_roots,
             executable_size: program.size_and_one.checked_sub(1),
             executable_hashes: program.executable_hashes,

@@ -115,7 +115,7 @@ impl Descriptor {
         DescriptorFacts {
             index: self.index(),
             name,
-            name_unreadable: false,
+            name_stop: None,
             deleted: self.is(mark::DELETED),
             floating: self.is(mark::FLOATING),
             close_on_exec: self.is(mark::CLOSE_ON_EXEC),

@@ -7,6 +7,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::file::FMODE_WRITE;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::sock::{
@@ -21,7 +22,7 @@ use super::area_name::AreaName;
 pub use super::area_name::HeapRule;
 use super::keys::{ContainerKey, ProcessKey};
 use crate::page_cache::{FileIdentity, Hashes};
-use crate::path::{PathBuffer, is_same_path, is_too_long, write_file_name, write_path};
+use crate::path::{PathBuffer, PathProperties, is_same_path, write_file_name, write_path};
 use crate::walk::{
     ConnectionRow, DescriptorRow, FileRow, InodeRow, MmRow, ProcessRow, Snapshot, SocketRow,
     ThreadRow, UserGroupIds, VmaRow,
@@ -51,6 +52,8 @@ pub struct ProcessFacts<'a> {
     pub self_exec_id: Option<u32>,
     /// Path of the executable.
     pub executable: Option<&'a [u8]>,
+    /// The reason why a scan has no such path, though the process has an executable.
+    pub executable_stop: Option<EarlyStop>,
     /// Whether root alone could have put it there ([`Snapshot::runs_program_of_root`]).
     pub executable_is_roots: bool,
     /// Size of the executable in bytes.
@@ -167,9 +170,9 @@ impl<'a> ProcessFacts<'a> {
         let task = &leader.task;
         let mm = snapshot.mms.at(process.mm);
         let executable = mm.and_then(|mm| snapshot.files.at(mm.exe_file));
-        let path = executable
-            .and_then(|file| write_file_name(snapshot, file, &mut names.executable).ok())
-            .map(|_| names.executable.text());
+        let has_executable = mm.is_some_and(|mm| !mm.exe_address.is_null());
+        let named = name_of(snapshot, executable, &mut names.executable);
+        let path = named.is_ok().then(|| names.executable.text());
         let directory = write_path(snapshot, process.cwd, &mut names.directory);
         let directory = directory.ok().map(|_| names.directory.text());
         Some(Self {
@@ -178,6 +181,7 @@ impl<'a> ProcessFacts<'a> {
             start_boottime: task.start_boottime,
             self_exec_id: Some(task.self_exec_id),
             executable: path,
+            executable_stop: named.err().filter(|_| has_executable),
             executable_is_roots: snapshot.runs_program_of_root(process),
             executable_size: executable
                 .and_then(|file| snapshot.inodes.at(file.inode))
@@ -326,14 +330,13 @@ impl InodeFacts {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct DescriptorFacts<'a> {
     /// Its number; that of a slot of a ring has the mark [`crate::walk::RING_SLOT`].
     pub index: u32,
     /// As `readlink /proc/PID/fd/N`.
     pub name: Option<FileName<'a>>,
-    /// Whether a part of that name could not be read.
-    pub name_unreadable: bool,
+    /// The reason why a scan has no such name.
+    pub name_stop: Option<EarlyStop>,
     /// Whether that name ends in ` (deleted)` because the file was unlinked.
     pub deleted: bool,
     /// Whether the file is in no directory: its filesystem makes up its name.
@@ -384,14 +387,18 @@ impl<'a> DescriptorFacts<'a> {
         names: &'a mut NameBuffers,
     ) -> Self {
         let facts = Self::read_unnamed(snapshot, descriptor, threads);
-        let Some(file) = snapshot.files.at(descriptor.file) else { return facts };
-        let named = write_file_name(snapshot, file, &mut names.file).ok();
+        let named = name_of(snapshot, snapshot.files.at(descriptor.file), &mut names.file);
         Self {
-            name: named.map(|_| FileName::Text(names.file.text())),
-            name_unreadable: named.is_none() && !is_too_long(snapshot, file.path),
-            deleted: named.is_some_and(|named| named.deleted),
+            name: named.is_ok().then(|| FileName::Text(names.file.text())),
+            name_stop: named.err(),
+            deleted: named.is_ok_and(|named| named.deleted),
             ..facts
         }
+    }
+
+    /// Whether a part of the name could not be read. The kernel returns none that is too long.
+    pub fn lacks_name(&self) -> bool {
+        self.name_stop.is_some_and(|stop| !matches!(stop, EarlyStop::TooLong { .. }))
     }
 
     /// Reads the facts about a descriptor from a scan, without the name of its file, unless that is
@@ -408,7 +415,7 @@ impl<'a> DescriptorFacts<'a> {
         Self {
             index: descriptor.index,
             name: inode.and_then(numbered),
-            name_unreadable: false,
+            name_stop: None,
             deleted: false,
             floating: file.is_some_and(|file| is_floating(snapshot, file)),
             close_on_exec: descriptor.close_on_exec,
@@ -435,6 +442,17 @@ impl<'a> DescriptorFacts<'a> {
         let name = facts.inode.map(|inode| FileName::Numbered("socket", inode.number));
         Self { name, floating: true, ..facts }
     }
+}
+
+/// Writes the name of an open file, or returns the reason why it has none: without a row, there was
+/// no room for it.
+fn name_of(
+    snapshot: &Snapshot,
+    file: Option<&FileRow>,
+    out: &mut PathBuffer,
+) -> Result<PathProperties, EarlyStop> {
+    let no_room = EarlyStop::NoRoom { rows: snapshot.files.capacity() as u32 };
+    write_file_name(snapshot, file.ok_or(no_room)?, out)
 }
 
 /// How a file is open, if it could be read: every open file has an inode.
@@ -470,6 +488,8 @@ pub struct AreaFacts<'a> {
     pub executable_unknown: bool,
     /// Path of the mapped file.
     pub file: Option<&'a [u8]>,
+    /// The reason why a scan has no such path.
+    pub file_stop: Option<EarlyStop>,
     /// `[heap]`, `[vdso]`, `[anon:…]` of an area without a file; `[anon_shmem:…]` of shared
     /// anonymous memory, which has a file.
     pub name: Option<&'a [u8]>,
@@ -506,10 +526,10 @@ impl<'a> AreaFacts<'a> {
             ..Self::default()
         };
         if !vma.file.is_null() {
-            let file = snapshot.files.at(area.file);
-            let named = file.and_then(|file| write_file_name(snapshot, file, &mut names.file).ok());
-            let file = named.map(|_| names.file.text());
-            return Self { file, name: names.area.write_shared(snapshot, area), ..facts };
+            let named = name_of(snapshot, snapshot.files.at(area.file), &mut names.file);
+            let (file, file_stop) = (named.is_ok().then(|| names.file.text()), named.err());
+            let name = names.area.write_shared(snapshot, area);
+            return Self { file, file_stop, name, ..facts };
         }
         Self { name: names.area.write(snapshot, mm, area, heap), ..facts }
     }
