@@ -9,9 +9,10 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use panoptes_engine::detect::shell_history::{HistoryCommand, remembered};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::loss::FrequentStop;
+use panoptes_engine::loss::{FREQUENT_STOPS_MAX, FrequentStop};
 use panoptes_engine::page_cache::Contents;
 use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, ScanKind, Traits};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
@@ -353,17 +354,17 @@ fn early_stops(
     losses: &Losses,
     lines: &LineCounts,
     contents: Option<&Contents>,
-) -> Vec<FrequentStop> {
+) -> ArrayVec<FrequentStop, FREQUENT_STOPS_MAX> {
     let of_contents = contents.map(Contents::frequent_stops).unwrap_or_default();
     let all = losses.frequent_stops().into_iter().chain(lines.frequent_stops()).chain(of_contents);
-    FrequentStop::most_frequent(all).to_vec()
+    FrequentStop::most_frequent(all)
 }
 
 /// What one walk has shown.
 struct Walk {
     population: Population,
     losses: Losses,
-    stops: Vec<FrequentStop>,
+    stops: ArrayVec<FrequentStop, FREQUENT_STOPS_MAX>,
     times: ScanTimings,
     attempts: u32,
     lines: LineCounts,

@@ -111,7 +111,8 @@ pub struct Contents {
     /// Number of entries of each user, container and process.
     askers: Askers,
     refused: Loss,
-    /// Reasons of files that were given up, and those of the last few, each with the file's hash.
+    /// Reasons of files that were given up since the start, as numbers, which take no more memory
+    /// later. Those of the last few, each with the file's hash.
     stops: StopTallies<1>,
     last_stops: [Option<(u64, EarlyStop)>; REASONS_KEPT],
 }

@@ -271,10 +271,14 @@ impl Walker {
         let mut path = [0; PATH_BYTES_MAX];
         let length =
             group_path.with_names(snapshot, claim.at + 1, |names| write_path(names, &mut path));
-        let length = length.unwrap_or(Ok(0)).unwrap_or_else(|stop| {
-            snapshot.losses.stop(WalkedStructure::GroupPath, stop);
-            0
-        });
+        let length = match length {
+            Some(Ok(length)) => length,
+            Some(Err(stop)) => {
+                snapshot.losses.stop(WalkedStructure::GroupPath, stop);
+                0
+            }
+            None => 0,
+        };
         let path = &path[..length];
         // The same path in two hierarchies is one container.
         let place = match path {
