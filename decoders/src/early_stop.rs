@@ -2,6 +2,9 @@
 //!
 //! A traversal of a watched machine's structures returns what it has found until then, and one of
 //! these reasons.
+//!
+//! Not for packets: a frame has no address at which to look again. It counts for the flow of the
+//! last header that was decoded. Without one, the flow sensor counts and reports it as unread.
 
 use core::fmt;
 
