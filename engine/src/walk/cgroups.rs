@@ -7,7 +7,7 @@ use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::cgroup::{CssSet, KERNFS_NAME_BYTES_MAX, for_each_subsys};
 use panoptes_decoders::layout::{PackedField, View, c_string};
 
-use super::fair_share::Quotas;
+use super::fair_share::TableShares;
 use super::losses::WalkedStructure;
 use super::places::SnapshotRow;
 use super::snapshot::{CssSetRow, Index, row_at};
@@ -23,30 +23,30 @@ impl Snapshot {
     pub(super) fn place_group(
         &mut self,
         layouts: &Layouts,
-        quotas: &mut Quotas,
+        shares: &mut TableShares,
         place: SnapshotRow,
         bytes: &[u8],
     ) -> Option<()> {
         let view = View::new(bytes);
         match place {
             SnapshotRow::CssSet(row) => {
-                self.place_css_set(layouts.css_set.as_ref()?, quotas, row, bytes);
+                self.place_css_set(layouts.css_set.as_ref()?, shares, row, bytes);
             }
             SnapshotRow::CssState(row) => {
                 let cgroup = view.pointer(layouts.cgroup_subsys_state.as_ref()?.cgroup);
                 let state = &mut self.css_states[row];
-                state.cgroup = quotas.row_at(&mut self.cgroups, state.process, cgroup);
+                state.cgroup = shares.row_at(&mut self.cgroups, state.process, cgroup);
             }
             SnapshotRow::Cgroup(row) => {
                 let node = view.pointer(layouts.cgroup.as_ref()?.kn);
                 let group = &mut self.cgroups[row];
-                group.node = quotas.row_at(&mut self.kernfs_nodes, group.process, node);
+                group.node = shares.row_at(&mut self.kernfs_nodes, group.process, node);
             }
             SnapshotRow::KernfsNode(row) => {
                 let layout = layouts.kernfs_node.as_ref()?;
                 let (process, above) =
                     (self.kernfs_nodes[row].process, view.pointer(layout.parent));
-                let parent = quotas.row_at(&mut self.kernfs_nodes, process, above);
+                let parent = shares.row_at(&mut self.kernfs_nodes, process, above);
                 let node = &mut self.kernfs_nodes[row];
                 (node.parent, node.name) = (parent, view.pointer(layout.name));
                 let iattr = layout.iattr.filter(|_| layouts.kernfs_iattrs.is_some());
@@ -62,7 +62,7 @@ impl Snapshot {
     fn place_css_set(
         &mut self,
         layout: &CssSet,
-        quotas: &mut Quotas,
+        shares: &mut TableShares,
         row: Index<CssSetRow>,
         bytes: &[u8],
     ) {
@@ -81,9 +81,9 @@ impl Snapshot {
             return;
         }
         let unified = view.pointer(layout.dfl_cgrp);
-        set.unified = quotas.row_at(&mut self.cgroups, set.process, unified);
+        set.unified = shares.row_at(&mut self.cgroups, set.process, unified);
         for_each_subsys(layout, bytes, |index, address| {
-            let state = quotas.row_at(&mut self.css_states, set.process, address);
+            let state = shares.row_at(&mut self.css_states, set.process, address);
             set.states[index] = state;
             set.states_cut |= state.is_none() && !address.is_null();
         });
@@ -92,7 +92,7 @@ impl Snapshot {
 
 impl Walker {
     pub(super) fn read_group_names(&mut self, memory: &mut ScannedMemory<'_>) {
-        let WalkScratch { addresses: names, quotas, .. } = &mut self.scratch;
+        let WalkScratch { addresses: names, shares, .. } = &mut self.scratch;
         let Snapshot { kernfs_nodes: nodes, bytes: texts, losses, .. } = &mut self.snapshot;
         names.clear();
         names.extend(nodes.iter().map(|node| node.name));
@@ -106,7 +106,7 @@ impl Walker {
             if name.is_none() {
                 losses.miss(WalkedStructure::ControlGroup, names[index]);
             }
-            let add = |name| quotas.add_group_text(texts, node.process, name);
+            let add = |name| shares.add_group_text(texts, node.process, name);
             node.text = name.and_then(add);
         });
     }
@@ -199,9 +199,9 @@ mod tests {
         let nested = (0..8).fold(root, |above, _| directory(&mut memory, "system.slice", above));
         let node = directory(&mut memory, &scope(0), nested);
         enter(&mut walker, &mut memory, process, (unified, node));
-        walker.scratch.quotas.begin(processes + 1);
+        walker.scratch.shares.begin(processes + 1);
         let Walker { scratch, snapshot, .. } = &mut walker;
-        scratch.quotas.set_owners(snapshot, &[]);
+        scratch.shares.set_owners(snapshot, &[]);
         memory.walk(&mut walker, &kernel(), |walker, memory| {
             walker.read_files(memory);
             walker.find_containers(memory);
@@ -230,7 +230,7 @@ mod tests {
             snapshot.bytes.dropped,
         ];
         assert!(tables.iter().any(|&dropped| dropped > 50), "{tables:?}");
-        assert!(walker.scratch.quotas.refused.is_some_and(|row| row.position() < processes));
+        assert!(walker.scratch.shares.refused.is_some_and(|row| row.position() < processes));
     }
 
     /// The reasons to stop of a scan with a process in such a directory.
@@ -240,7 +240,7 @@ mod tests {
         let unified = memory.structure();
         memory.set(unified, "cgroup", "kn", node);
         enter(&mut walker, memory, process, (unified, node));
-        walker.scratch.quotas.begin(1);
+        walker.scratch.shares.begin(1);
         memory.walk(&mut walker, &kernel(), Walker::read_files);
         walker.snapshot.losses.frequent_stops().iter().map(ToString::to_string).collect()
     }

@@ -94,7 +94,7 @@ impl Walker {
                 let is_resident = !has_changed && take_line(mm, pieces, bytes, &mut spare);
                 losses.not_resident += u32::from(!is_resident);
                 if bytes.dropped > dropped {
-                    self.scratch.quotas.refused = mm.process;
+                    self.scratch.shares.refused = mm.process;
                 }
             }
         }

@@ -265,7 +265,7 @@ impl Walker {
         claim: &ContainerClaim,
         process: Option<Index<ProcessRow>>,
     ) -> Option<Index<ContainerRow>> {
-        let Self { snapshot, scratch: WalkScratch { quotas, .. }, path_key, .. } = self;
+        let Self { snapshot, scratch: WalkScratch { shares, .. }, path_key, .. } = self;
         let node = group_path.nodes.get(claim.at).and_then(|&node| snapshot.kernfs_nodes.at(node));
         let node = node?.address;
         let mut path = [0; PATH_BYTES_MAX];
@@ -286,7 +286,7 @@ impl Walker {
             path => path_key.hash(path) | 1,
         };
         let before = snapshot.containers.len();
-        let row = quotas.row_of(&mut snapshot.containers, process, place, || ContainerRow {
+        let row = shares.row_of(&mut snapshot.containers, process, place, || ContainerRow {
             node,
             is_name: claim.is_name,
             runtime: claim.runtime,
@@ -302,7 +302,7 @@ impl Walker {
         let uid_length = uid_length.unwrap_or_default();
         let texts = [&claim.id[..claim.id_length], path, &uid[..uid_length]];
         let [id, path, pod_uid] = texts.map(|text| {
-            quotas.add_group_text(&mut snapshot.bytes, process, text).unwrap_or_default()
+            shares.add_group_text(&mut snapshot.bytes, process, text).unwrap_or_default()
         });
         let container = &mut snapshot.containers[row];
         (container.id, container.path, container.pod_uid) = (id, path, pod_uid);

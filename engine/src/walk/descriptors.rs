@@ -20,7 +20,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, u64_at};
 
 use super::budget::{BudgetMark, FILE_BYTES, ResumePoint, RowRotation};
-use super::fair_share::{OwnedRow, Quotas, divide};
+use super::fair_share::{OwnedRow, TableShares, divide};
 use super::fd_slices::{RUNS_PER_WORD_MAX, Slice, add_runs};
 use super::losses::WalkedStructure;
 use super::snapshot::{DescriptorRow, FileRow, FilesRow, Span};
@@ -473,7 +473,7 @@ impl Walker {
                 let count = rows.len().min(addresses.len());
                 each_ahead(&mut files, count, touch, |files, at| {
                     if (rows[at].index < KEPT_MIN) == is_first {
-                        rows[at].file = Quotas::granted(files, table.process, addresses[at]);
+                        rows[at].file = TableShares::granted(files, table.process, addresses[at]);
                     }
                 });
             }

@@ -9,9 +9,9 @@
 //!
 //! A scan finds all else one by one, and cannot count it before. The first part of such a table
 //! goes to the first comers. The rest has equal parts for root, for processes in containers and for
-//! all users. A part is divided among its users, and then among the processes of each ([`Quotas`]).
-//! A process is charged for what it is the first to lead to. What no process of the scan leads
-//! to has no part.
+//! all users. A part is divided among its users, and then among the processes of each
+//! ([`TableShares`]). A process is charged for what it is the first to lead to. What no process of
+//! the scan leads to has no part.
 //!
 //! Not here, because nobody can fill them for others: tables with room for a row of each process
 //! (descriptor tables, address spaces, sets of control groups) or of each file (inodes, sockets);
@@ -38,7 +38,7 @@ const NOBODY: u64 = u64::MAX;
 /// A row with its owner, and how many rows it wants.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnedRow<Row> {
-    /// Its number, or [`Quotas::key_of`] that.
+    /// Its number, or [`TableShares::key_of`] that.
     pub(super) owner: u64,
     pub(super) row: Index<Row>,
     pub(super) wanted: u64,
@@ -69,7 +69,7 @@ pub(super) const fn room_of_shown(capacity: usize) -> usize {
 }
 
 /// Divides `room` among root, all containers and all users, and each part as [`divide`] does.
-/// Owners are those of [`Quotas::key_of`].
+/// Owners are those of [`TableShares::key_of`].
 pub(super) fn divide_parts<Row>(
     room: u64,
     owned: &[OwnedRow<Row>],
@@ -129,8 +129,8 @@ impl Snapshot {
 pub(super) type Leads = Option<Index<ProcessRow>>;
 
 /// A row with the first process that leads to it.
-pub(super) trait QuotaRow {
-    /// The place of its table in [`Quotas`].
+pub(super) trait DividedRow {
+    /// The place of its table in [`TableShares`].
     const TABLE: usize;
     /// The first part of the table, in eighths, which goes to the first comers.
     const FREE_EIGHTHS: usize;
@@ -138,9 +138,9 @@ pub(super) trait QuotaRow {
     fn process(&mut self) -> &mut Leads;
 }
 
-macro_rules! quota_rows {
+macro_rules! divided_rows {
     ($($row:ident = $table:literal, $free_eighths:literal;)+) => {
-        $(impl QuotaRow for $row {
+        $(impl DividedRow for $row {
             const TABLE: usize = $table;
             const FREE_EIGHTHS: usize = $free_eighths;
 
@@ -153,7 +153,7 @@ macro_rules! quota_rows {
     };
 }
 
-quota_rows! {
+divided_rows! {
     // Nearly all are files of descriptors and areas, which are divided already.
     FileRow = 0, 7;
     DentryRow = 1, 4;
@@ -181,7 +181,7 @@ const PART_MIN: usize = 4;
 const TEXT_PART_MIN: usize = 512;
 
 /// How many rows were caused, and how many may be.
-type QuotaCounter<'a> = (&'a mut u32, usize);
+type ShareCounter<'a> = (&'a mut u32, usize);
 
 /// Maximum number of users and containers among which rows are divided. Further ones count as one.
 const OWNERS_MAX: usize = 4096;
@@ -205,7 +205,7 @@ enum OwnerClass {
 const CLASSES: [OwnerClass; 3] = [OwnerClass::Root, OwnerClass::Containers, OwnerClass::Users];
 
 #[derive(Clone, Copy, Debug, Default)]
-struct QuotaOwner {
+struct ShareOwner {
     class: OwnerClass,
     processes: usize,
     /// Number of further processes that may have rows, if there are more than fit.
@@ -223,10 +223,10 @@ struct OwnerClassTotal {
 /// Divides the last part of each table among owners, and the part of an owner among its processes.
 /// The rows before go to the first comers, and are not counted.
 #[derive(Debug)]
-pub(super) struct Quotas {
+pub(super) struct TableShares {
     accounts: Box<[Account]>,
     /// Root first.
-    owners: Vec<QuotaOwner>,
+    owners: Vec<ShareOwner>,
     /// Totals of each [`OwnerClass`]. Classes that have processes have equal parts of a table.
     classes: [OwnerClassTotal; 3],
     parts: usize,
@@ -236,7 +236,7 @@ pub(super) struct Quotas {
     pub(super) refused: Leads,
 }
 
-impl Quotas {
+impl TableShares {
     /// Allocates for so many processes. The guest must not know `key`.
     pub(super) fn new(processes: usize, key: HashKey) -> Self {
         Self {
@@ -254,7 +254,7 @@ impl Quotas {
         let processes = processes.min(self.accounts.len());
         self.accounts[..processes].fill(Account::default());
         self.owners.clear();
-        self.owners.push(QuotaOwner { processes, ..QuotaOwner::default() });
+        self.owners.push(ShareOwner { processes, ..ShareOwner::default() });
         self.count_classes();
         self.refused = None;
     }
@@ -281,7 +281,7 @@ impl Quotas {
     pub(super) fn begin_owners(&mut self) {
         self.numbers.clear();
         self.owners.clear();
-        self.owners.push(QuotaOwner::default());
+        self.owners.push(ShareOwner::default());
     }
 
     /// The number of an owner, which has one more process.
@@ -298,7 +298,7 @@ impl Quotas {
             Insertion::New => {
                 let class =
                     if owner < CONTAINERS { OwnerClass::Users } else { OwnerClass::Containers };
-                self.owners.push(QuotaOwner { class, ..QuotaOwner::default() });
+                self.owners.push(ShareOwner { class, ..ShareOwner::default() });
                 next
             }
             Insertion::Old(number) => number,
@@ -323,15 +323,15 @@ impl Quotas {
     /// Divides rows among the processes that were counted: among root, all containers and all
     /// users, and then among the owners of each.
     pub(super) fn divide_processes(&mut self, room: usize) {
-        let count = |owner: &QuotaOwner| owner.processes as u64;
-        let of_class = |owners: &[QuotaOwner], class: OwnerClass| {
+        let count = |owner: &ShareOwner| owner.processes as u64;
+        let of_class = |owners: &[ShareOwner], class: OwnerClass| {
             owners.iter().filter(|owner| owner.class == class).map(count).sum::<u64>()
         };
         let owners = self.owners.as_slice();
         let of_part =
             fair_share(room as u64, || CLASSES.into_iter().map(|it| of_class(owners, it)));
         for class in CLASSES {
-            let its = |owner: &&QuotaOwner| owner.class == class;
+            let its = |owner: &&ShareOwner| owner.class == class;
             let of_owner = fair_share(of_part, || self.owners.iter().filter(its).map(count));
             for owner in self.owners.iter_mut().filter(|owner| owner.class == class) {
                 owner.processes_left = of_owner;
@@ -350,7 +350,7 @@ impl Quotas {
     /// The row of an object to which a process leads. It is added if it is new and there is room,
     /// whatever the process has caused.
     #[inline]
-    pub(super) fn granted<Row: QuotaRow + From<KernelVa>>(
+    pub(super) fn granted<Row: DividedRow + From<KernelVa>>(
         rows: &mut AddressedRows<Row>,
         process: Leads,
         address: KernelVa,
@@ -361,7 +361,7 @@ impl Quotas {
     /// The row of the object at an address to which a process leads. It is added if it is new,
     /// there is room, and neither the process nor its owner has caused more than their parts.
     #[inline]
-    pub(super) fn row_at<Row: QuotaRow + From<KernelVa>>(
+    pub(super) fn row_at<Row: DividedRow + From<KernelVa>>(
         &mut self,
         rows: &mut AddressedRows<Row>,
         process: Leads,
@@ -371,7 +371,7 @@ impl Quotas {
     }
 
     /// The same for an object that `row` makes a row of.
-    pub(super) fn row_of<Row: QuotaRow>(
+    pub(super) fn row_of<Row: DividedRow>(
         &mut self,
         rows: &mut AddressedRows<Row>,
         process: Leads,
@@ -387,7 +387,7 @@ impl Quotas {
 
     /// The same in the part of a table that is divided.
     #[cold]
-    fn row_of_part<Row: QuotaRow>(
+    fn row_of_part<Row: DividedRow>(
         &mut self,
         rows: &mut AddressedRows<Row>,
         process: Leads,
@@ -397,7 +397,7 @@ impl Quotas {
         let before = rows.len();
         let divided = rows.capacity() - rows.capacity() / 8 * Row::FREE_EIGHTHS;
         let mut counts = self.counts(Row::TABLE, process, divided, PART_MIN);
-        let is_spent = |&(&mut count, most): &QuotaCounter<'_>| count as usize >= most;
+        let is_spent = |&(&mut count, most): &ShareCounter<'_>| count as usize >= most;
         if counts.as_ref().is_none_or(|counts| counts.iter().any(is_spent)) {
             let known = rows.find(address);
             if known.is_none() && address != 0 {
@@ -421,7 +421,7 @@ impl Quotas {
         process: Leads,
         divided: usize,
         least: usize,
-    ) -> Option<[QuotaCounter<'_>; 3]> {
+    ) -> Option<[ShareCounter<'_>; 3]> {
         let part = divided / self.parts.max(1);
         let account = self.accounts.get_mut(process?.position())?;
         let owner = self.owners.get_mut(account.owner as usize)?;
@@ -447,7 +447,7 @@ impl Quotas {
     ) -> bool {
         let counts = self.counts(ROWS + kind, process, divided, TEXT_PART_MIN);
         let Some(mut counts) = counts else { return false };
-        let fits = |&(&mut count, most): &QuotaCounter<'_>| count as usize + bytes <= most;
+        let fits = |&(&mut count, most): &ShareCounter<'_>| count as usize + bytes <= most;
         let is_charged = counts.iter().all(fits);
         if is_charged {
             for (count, _) in &mut counts {
@@ -462,7 +462,7 @@ impl Quotas {
 
 /// The row of an object, which is added if it is new and there is room.
 #[inline]
-fn granted<Row: QuotaRow>(
+fn granted<Row: DividedRow>(
     rows: &mut AddressedRows<Row>,
     process: Leads,
     address: u64,
@@ -520,14 +520,14 @@ mod tests {
 
     /// Leads to so many new rows from a process; returns how many there was room for.
     fn lead(
-        quotas: &mut Quotas,
+        shares: &mut TableShares,
         rows: &mut AddressedRows<MountRow>,
         process: Index<ProcessRow>,
         count: u64,
     ) -> usize {
         let first = 1_000_000 * (1 + process.position() as u64);
         let mut is_new =
-            |number| quotas.row_at(rows, Some(process), KernelVa(first + number)).is_some();
+            |number| shares.row_at(rows, Some(process), KernelVa(first + number)).is_some();
         (0..count).filter(|&number| is_new(number)).count()
     }
 
@@ -548,12 +548,12 @@ mod tests {
                     outer[process.position()] = KernelVa(CONTAINERS + u64::from(container));
                 }
             }
-            let mut quotas = Quotas::new(1000, HashKey::new(1));
+            let mut shares = TableShares::new(1000, HashKey::new(1));
             let mut rows: AddressedRows<MountRow> = AddressedRows::new(2400, HashKey::new(1));
-            quotas.begin(walker.snapshot.processes.len());
-            quotas.set_owners(&mut walker.snapshot, &outer);
+            shares.begin(walker.snapshot.processes.len());
+            shares.set_owners(&mut walker.snapshot, &outer);
             let mut all = |processes: &[Index<ProcessRow>], count: u64| -> usize {
-                processes.iter().map(|&process| lead(&mut quotas, &mut rows, process, count)).sum()
+                processes.iter().map(|&process| lead(&mut shares, &mut rows, process, count)).sum()
             };
             let (first, crowd) = crowd.split_at(24);
             assert_eq!(all(first, 50), 1200, "the first half goes to the first comers");
@@ -564,8 +564,8 @@ mod tests {
             assert_eq!(all(crowd, 50), (users * of_user).min(400 - of_user));
             assert_eq!(all(&hostile, 50), 200);
             assert_eq!(all(&contained, 1000), 200);
-            assert_eq!(quotas.row_at(&mut rows, None, KernelVa(7)), None, "nobody has no part");
-            assert_eq!(root.map(|process| lead(&mut quotas, &mut rows, process, 1000)), [200; 2]);
+            assert_eq!(shares.row_at(&mut rows, None, KernelVa(7)), None, "nobody has no part");
+            assert_eq!(root.map(|process| lead(&mut shares, &mut rows, process, 1000)), [200; 2]);
         }
     }
 
@@ -579,22 +579,22 @@ mod tests {
             let process = &mut walker.snapshot.processes[processes[position]];
             (process.namespace_maker, process.pid_namespace) = (NonZeroU32::new(maker), namespace);
         }
-        let mut quotas = Quotas::new(10, HashKey::new(1));
-        quotas.begin(5);
-        quotas.set_owners(&mut walker.snapshot, &[KernelVa(1 << 40); 5]);
+        let mut shares = TableShares::new(10, HashKey::new(1));
+        shares.begin(5);
+        shares.set_owners(&mut walker.snapshot, &[KernelVa(1 << 40); 5]);
         let owners = processes.map(|process| walker.snapshot.processes[process].owner);
         assert_eq!(owners, [0, 1, 1, 2, 1]);
     }
 
     #[test]
     fn each_process_leads_to_its_part_of_a_table() {
-        let mut quotas = Quotas::new(100, HashKey::new(1));
+        let mut shares = TableShares::new(100, HashKey::new(1));
         let mut rows: AddressedRows<MountRow> = AddressedRows::new(400, HashKey::new(1));
         for _ in 0..2 {
-            quotas.begin(20);
+            shares.begin(20);
             rows.clear();
             let mut lead = |process: usize, address: u64| {
-                quotas.row_at(&mut rows, Index::new(process), KernelVa(address)).is_some()
+                shares.row_at(&mut rows, Index::new(process), KernelVa(address)).is_some()
             };
             let hog = (1..1000).filter(|&address| lead(0, address)).count();
             assert_eq!(hog, 210, "half of the table, and its part of the other half");
@@ -605,7 +605,7 @@ mod tests {
                 assert!(lead(process, 7), "what others lead to is known");
             }
             assert!(!lead(0, 0) && !lead(0, 5000));
-            assert!(quotas.refused == Index::new(0) && rows.dropped > 800);
+            assert!(shares.refused == Index::new(0) && rows.dropped > 800);
         }
     }
 }

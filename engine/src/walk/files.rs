@@ -14,7 +14,7 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::PageTableLevels;
 
 use super::budget::{BudgetMark, FILE_BYTES, ResumePoint};
-use super::fair_share::{Leads, Quotas};
+use super::fair_share::{Leads, TableShares};
 use super::losses::WalkedStructure;
 use super::places::{PlaceCounts, SnapshotRow, list_places};
 use super::processes::path_of;
@@ -262,7 +262,7 @@ impl Walker {
         let layouts = &kernel.layouts;
         let mnt = u64::from(layouts.mount.mnt.offset);
         let mut snapshot = &mut self.snapshot;
-        let WalkScratch { addresses, backed, quotas, inode_processes, .. } = &mut self.scratch;
+        let WalkScratch { addresses, backed, shares, inode_processes, .. } = &mut self.scratch;
         addresses.clear();
         let rows = turns.clone().map(|turn| order.row_of(turn));
         addresses.extend(rows.filter_map(|row| Some(snapshot.files.at(row)?.address)));
@@ -303,7 +303,7 @@ impl Walker {
                 if !dentry.is_null() {
                     let mount = file.open.mnt.minus(mnt);
                     let (mounts, dentries) = (&mut snapshot.mounts, &mut snapshot.dentries);
-                    file.path = path_of(mounts, dentries, (quotas, file.process), mount, dentry);
+                    file.path = path_of(mounts, dentries, (shares, file.process), mount, dentry);
                 }
             },
         );
@@ -312,7 +312,7 @@ impl Walker {
     /// Reads the paths that users know for files mapped through a layered filesystem.
     /// [`Self::take_user_paths`] later decides which of these really are paths.
     fn read_user_paths(&mut self, memory: &mut ScannedMemory<'_>) {
-        let WalkScratch { user_paths, quotas, backed, addresses, .. } = &mut self.scratch;
+        let WalkScratch { user_paths, shares, backed, addresses, .. } = &mut self.scratch;
         user_paths.clear();
         let layouts = &memory.kernel.layouts;
         let Some(layout) = &layouts.backing_file else { return };
@@ -330,7 +330,7 @@ impl Walker {
                 let mount = mount.minus(mnt);
                 let (mounts, dentries) = (&mut snapshot.mounts, &mut snapshot.dentries);
                 let process = snapshot.files[backed[index]].process;
-                let path = path_of(mounts, dentries, (quotas, process), mount, dentry);
+                let path = path_of(mounts, dentries, (shares, process), mount, dentry);
                 user_paths.push((backed[index], path));
             }
         });
@@ -376,7 +376,7 @@ impl Walker {
             reader.push(space, address, packing(place))
         };
         let snapshot = &mut self.snapshot;
-        let WalkScratch { places, torn, blank_inodes, quotas, inode_processes, .. } =
+        let WalkScratch { places, torn, blank_inodes, shares, inode_processes, .. } =
             &mut self.scratch;
         let places = &*places;
         fetch_each(&mut self.reader, memory, places, push, |index, bytes| {
@@ -387,7 +387,7 @@ impl Walker {
             };
             match place {
                 SnapshotRow::Dentry(row) => {
-                    let taken = take_dentry(layouts, &mut snapshot.dentries, quotas, row, bytes);
+                    let taken = take_dentry(layouts, &mut snapshot.dentries, shares, row, bytes);
                     if taken {
                         return;
                     }
@@ -398,10 +398,10 @@ impl Walker {
                         snapshot.losses.stop(WalkedStructure::ChangingName, stop);
                     }
                 }
-                SnapshotRow::Mount(row) => snapshot.place_mount(layouts, quotas, row, bytes),
+                SnapshotRow::Mount(row) => snapshot.place_mount(layouts, shares, row, bytes),
                 SnapshotRow::Inode(row) => {
                     let process = inode_processes.get(row.position()).copied().flatten();
-                    snapshot.place_inode(layouts, (quotas, process), row, bytes);
+                    snapshot.place_inode(layouts, (shares, process), row, bytes);
                     let is_blank = is_blank(&snapshot.inodes[row].attributes);
                     if is_blank && blank_inodes.len() < blank_inodes.capacity() {
                         blank_inodes.push(row);
@@ -413,7 +413,7 @@ impl Walker {
                     snapshot.super_blocks[row].was_read = true;
                 }
                 group => {
-                    snapshot.place_group(layouts, quotas, group, bytes);
+                    snapshot.place_group(layouts, shares, group, bytes);
                 }
             }
         });
@@ -421,7 +421,7 @@ impl Walker {
 
     /// Reads the names that are stored outside of their dentries, from row `first` on.
     fn read_long_names(&mut self, memory: &mut ScannedMemory<'_>, first: usize) {
-        let WalkScratch { long_names: names, quotas, .. } = &mut self.scratch;
+        let WalkScratch { long_names: names, shares, .. } = &mut self.scratch;
         let snapshot = &mut self.snapshot;
         names.clear();
         let rows = snapshot.dentries.indexed().skip(first);
@@ -436,14 +436,14 @@ impl Walker {
                 return;
             };
             let row = &mut snapshot.dentries[names[index].0];
-            row.set_long_name(&mut snapshot.bytes, quotas, bytes);
+            row.set_long_name(&mut snapshot.bytes, shares, bytes);
         });
     }
 
     /// Adds name rows for the inodes of buffers shared between devices, and lists the rings.
     fn find_named_files(&mut self, kernel: &Kernel) {
         let Layouts { dma_buf, io_ring_ctx, .. } = &kernel.layouts;
-        let Self { snapshot, scratch: WalkScratch { quotas, .. }, .. } = self;
+        let Self { snapshot, scratch: WalkScratch { shares, .. }, .. } = self;
         if dma_buf.is_none() && io_ring_ctx.is_none() {
             return;
         }
@@ -455,11 +455,11 @@ impl Walker {
                     let buffer = file.open.private_data;
                     let row = || NameRow::new(buffer, NameKind::DmaBuf);
                     let names = &mut snapshot.names;
-                    inode.own_name = quotas.row_of(names, file.process, buffer.0, row);
+                    inode.own_name = shares.row_of(names, file.process, buffer.0, row);
                 }
                 Some(magic::ANON_INODE) if io_ring_ctx.is_some() => {
                     if let Some(dentry) = snapshot.dentries.at(file.path.dentry) {
-                        note_ring(&mut snapshot.rings, quotas, (index, file), dentry);
+                        note_ring(&mut snapshot.rings, shares, (index, file), dentry);
                     }
                 }
                 _ => {}
@@ -470,7 +470,7 @@ impl Walker {
     /// Adds name rows for the inodes of namespace files: the name of the namespace's kind.
     fn name_namespace_files(&mut self, memory: &mut ScannedMemory<'_>) {
         let snapshot = &mut self.snapshot;
-        let WalkScratch { inodes, inode_processes, quotas, .. } = &mut self.scratch;
+        let WalkScratch { inodes, inode_processes, shares, .. } = &mut self.scratch;
         inodes.clear();
         for (index, inode) in snapshot.inodes.indexed() {
             let filesystem = snapshot.super_blocks.at(inode.super_block);
@@ -488,7 +488,7 @@ impl Walker {
             let ns = view.pointer(layout.i_private);
             let row = || NameRow::new(ns, NameKind::Namespace);
             let process = inode_processes.get(rows[index].position()).copied().flatten();
-            let name = quotas.row_of(&mut snapshot.names, process, ns.0, row);
+            let name = shares.row_of(&mut snapshot.names, process, ns.0, row);
             snapshot.inodes[rows[index]].own_name = name;
         });
     }
@@ -498,15 +498,15 @@ impl Snapshot {
     fn place_mount(
         &mut self,
         layouts: &Layouts,
-        quotas: &mut Quotas,
+        shares: &mut TableShares,
         row: Index<MountRow>,
         bytes: &[u8],
     ) {
         let mounted = MountLinks::decode(&layouts.mount, bytes);
         let MountRow { address, process, .. } = self.mounts[row];
-        let root = quotas.row_at(&mut self.dentries, process, mounted.root);
-        let mountpoint = quotas.row_at(&mut self.dentries, process, mounted.mountpoint);
-        let parent = quotas.row_at(&mut self.mounts, process, mounted.parent);
+        let root = shares.row_at(&mut self.dentries, process, mounted.root);
+        let mountpoint = shares.row_at(&mut self.dentries, process, mounted.mountpoint);
+        let parent = shares.row_at(&mut self.mounts, process, mounted.parent);
         let was_read = true;
         self.mounts[row] =
             MountRow { address, was_read, mounted, root, parent, process, mountpoint };
@@ -515,7 +515,7 @@ impl Snapshot {
     fn place_inode(
         &mut self,
         layouts: &Layouts,
-        (quotas, process): (&mut Quotas, Leads),
+        (shares, process): (&mut TableShares, Leads),
         row: Index<InodeRow>,
         bytes: &[u8],
     ) {
@@ -523,7 +523,7 @@ impl Snapshot {
         let inode = &mut self.inodes[row];
         inode.attributes = attributes;
         let super_blocks = &mut self.super_blocks;
-        inode.super_block = quotas.row_at(super_blocks, process, attributes.super_block);
+        inode.super_block = shares.row_at(super_blocks, process, attributes.super_block);
     }
 }
 
@@ -539,7 +539,7 @@ fn is_blank(attributes: &Attributes) -> bool {
 fn take_dentry(
     layouts: &Layouts,
     dentries: &mut AddressedRows<DentryRow>,
-    quotas: &mut Quotas,
+    shares: &mut TableShares,
     row: Index<DentryRow>,
     bytes: &[u8],
 ) -> bool {
@@ -551,7 +551,7 @@ fn take_dentry(
     let parent = if name.parent == name.address {
         Some(row)
     } else {
-        quotas.row_at(dentries, dentries[row].process, name.parent)
+        shares.row_at(dentries, dentries[row].process, name.parent)
     };
     let dentry = &mut dentries[row];
     dentry.name = name;
@@ -600,7 +600,7 @@ mod tests {
         let mut memory = Sparse::default();
         let mut walker = walker(&small());
         walker.snapshot.mounts.set_capacity(400);
-        walker.scratch.quotas.begin(10);
+        walker.scratch.shares.begin(10);
         // The first process has most files, and the others one each.
         for process in (0..150).map(|_| 0).chain(1..10) {
             let mut mount = 0;
@@ -629,7 +629,7 @@ mod tests {
         assert_eq!(others.into_iter().map(nested).collect::<Vec<_>>(), [NESTED; 9]);
         assert!(hogs.into_iter().map(nested).sum::<usize>() > 180);
         assert!(snapshot.mounts.dropped > 100 && snapshot.mounts.len() <= 220 + 9 * NESTED);
-        assert_eq!(walker.scratch.quotas.refused, Index::new(0));
+        assert_eq!(walker.scratch.shares.refused, Index::new(0));
     }
 
     #[test]

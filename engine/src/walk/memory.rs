@@ -13,7 +13,7 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::budget::{AREA_BYTES, BudgetMark, ResumePoint, RowRotation};
-use super::fair_share::{Quotas, divide};
+use super::fair_share::{TableShares, divide};
 use super::losses::WalkedStructure;
 use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
 use super::tables::Snapshot;
@@ -215,7 +215,7 @@ impl Walker {
     fn read_red_black_trees(&mut self, memory: &mut ScannedMemory<'_>, spaces: &[Index<MmRow>]) {
         let kernel = memory.kernel;
         let layout = &kernel.layouts.vm_area_struct;
-        let WalkScratch { areas, more_areas: below, quotas, .. } = &mut self.scratch;
+        let WalkScratch { areas, more_areas: below, shares, .. } = &mut self.scratch;
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
@@ -246,7 +246,7 @@ impl Walker {
                     mm.complete = false;
                     return;
                 }
-                if vmas.push(row(files, names, (quotas, mm, owner), vma, &links)).is_none() {
+                if vmas.push(row(files, names, (shares, mm, owner), vma, &links)).is_none() {
                     mm.complete = false;
                     return;
                 }
@@ -342,7 +342,7 @@ impl Walker {
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
-        let WalkScratch { areas, quotas, .. } = &mut self.scratch;
+        let WalkScratch { areas, shares, .. } = &mut self.scratch;
         let Reads { rows: owners, addresses } = &*areas;
         let mut files = files;
         let (reader, packing) = (&mut self.reader, &layout.packing);
@@ -360,7 +360,7 @@ impl Walker {
                 let owner = owners[index];
                 let (mm, area) = (&mut mms[owner], (addresses[index], bytes));
                 let Some((vma, links)) = take_area(kernel, mm, losses, area) else { return };
-                let row = row(files, names, (quotas, mm, owner), vma, &links);
+                let row = row(files, names, (shares, mm, owner), vma, &links);
                 let end = vmas.span_from(vmas.len());
                 if mm.vmas.is_empty() {
                     mm.vmas = end;
@@ -470,11 +470,11 @@ fn take_area(
 fn row(
     files: &mut AddressedRows<FileRow>,
     names: &mut AddressedRows<NameRow>,
-    (quotas, mm, owner): (&mut Quotas, &MmRow, Index<MmRow>),
+    (shares, mm, owner): (&mut TableShares, &MmRow, Index<MmRow>),
     vma: Vma,
     links: &VmaLinks,
 ) -> VmaRow {
-    let file = quotas.row_at(files, mm.process, vma.file);
+    let file = shares.row_at(files, mm.process, vma.file);
     if let Some(file) = files.at_mut(file) {
         file.mapped = true;
     }
@@ -486,7 +486,7 @@ fn row(
         (links.anon_name, NameKind::AnonVma)
     };
     // A process can name each of its areas.
-    let name = quotas.row_of(names, mm.process, name.0, || NameRow::new(name, kind));
+    let name = shares.row_of(names, mm.process, name.0, || NameRow::new(name, kind));
     VmaRow { vma, file, name, mm: Some(owner), has_ops }
 }
 

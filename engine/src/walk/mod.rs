@@ -244,8 +244,8 @@ struct WalkScratch {
     /// Descriptor tables and address spaces with their owners, if rows are divided among these.
     owned_tables: Vec<fair_share::OwnedRow<FilesRow>>,
     owned_spaces: Vec<fair_share::OwnedRow<MmRow>>,
-    quotas: fair_share::Quotas,
-    crowd: task_shares::TaskShares,
+    shares: fair_share::TableShares,
+    task_shares: task_shares::TaskShares,
     /// Number of rows of open files that every scan reads (executables, standard input, output and
     /// error), and the number with those of all descriptors.
     first_files: usize,
@@ -315,11 +315,11 @@ impl WalkScratch {
             checked_tables: room::list(snapshot.files_structs.capacity()),
             owned_tables: room::list(snapshot.files_structs.capacity()),
             owned_spaces: room::list(mms),
-            quotas: fair_share::Quotas::new(
+            shares: fair_share::TableShares::new(
                 snapshot.processes.capacity(),
                 key.derive("walk: users"),
             ),
-            crowd: task_shares::TaskShares::new(snapshot, list),
+            task_shares: task_shares::TaskShares::new(snapshot, list),
             first_files: 0,
             descriptor_files: 0,
             backed: room::list(files::USER_PATHS_MAX),

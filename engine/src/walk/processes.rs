@@ -8,7 +8,7 @@ use panoptes_decoders::layout::View;
 
 use super::capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
 use super::copied::MemoryCopyMode;
-use super::fair_share::{Leads, Quotas};
+use super::fair_share::{Leads, TableShares};
 use super::losses::WalkedStructure;
 use super::snapshot::{
     CssSetRow, DentryRow, FilesRow, Index, MmRow, MountRow, PathRef, ProcessRow, Span, ThreadRow,
@@ -148,7 +148,7 @@ impl Walker {
             start = self.read_chunk(memory, start, end);
         }
         self.read_user_namespaces(memory);
-        self.scratch.quotas.set_owners(&mut self.snapshot, &self.scratch.outer_pid_namespaces);
+        self.scratch.shares.set_owners(&mut self.snapshot, &self.scratch.outer_pid_namespaces);
         self.find_nets();
         self.find_directories();
         self.list_css_sets(memory.kernel);
@@ -358,7 +358,7 @@ impl Walker {
         let Self { snapshot, scratch, .. } = self;
         let processes = snapshot.processes.as_mut_slice().iter_mut();
         for (position, (process, &net)) in processes.zip(&scratch.nets).enumerate() {
-            process.net = scratch.quotas.row_at(&mut snapshot.nets, Index::new(position), net);
+            process.net = scratch.shares.row_at(&mut snapshot.nets, Index::new(position), net);
         }
     }
 
@@ -369,7 +369,7 @@ impl Walker {
         let processes = snapshot.processes.as_mut_slice().iter_mut();
         let directories = processes.zip(&scratch.directories).enumerate();
         for (position, (process, &(mount, dentry))) in directories {
-            let leads = (&mut scratch.quotas, Index::new(position));
+            let leads = (&mut scratch.shares, Index::new(position));
             process.cwd = path_of(mounts, dentries, leads, mount, dentry);
         }
     }
@@ -404,7 +404,7 @@ impl Walker {
         addresses.clear();
         addresses.extend(snapshot.mms.iter().map(|mm| mm.address));
         let (mms, files) = (snapshot.mms.as_mut_slice(), &mut snapshot.files);
-        let quotas = &mut self.scratch.quotas;
+        let shares = &mut self.scratch.shares;
         let losses = &mut snapshot.losses;
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let mm = &mut mms[index];
@@ -429,7 +429,7 @@ impl Walker {
             mm.context_flags = view.optional(layout.context_flags).unwrap_or(0);
             mm.ctx_id = view.optional(layout.ctx_id).unwrap_or(0);
             mm.exe_address = view.pointer(layout.exe_file);
-            mm.exe_file = quotas.row_at(files, mm.process, mm.exe_address);
+            mm.exe_file = shares.row_at(files, mm.process, mm.exe_address);
         });
     }
 }
@@ -490,13 +490,13 @@ fn push_process(reader: &mut MemoryReader, kernel: &Kernel, task: &Task) -> bool
 pub(super) fn path_of(
     mounts: &mut AddressedRows<MountRow>,
     dentries: &mut AddressedRows<DentryRow>,
-    (quotas, process): (&mut Quotas, Leads),
+    (shares, process): (&mut TableShares, Leads),
     mount: KernelVa,
     dentry: KernelVa,
 ) -> PathRef {
     PathRef {
-        mount: quotas.row_at(mounts, process, mount),
-        dentry: quotas.row_at(dentries, process, dentry),
+        mount: shares.row_at(mounts, process, mount),
+        dentry: shares.row_at(dentries, process, dentry),
     }
 }
 
@@ -524,7 +524,7 @@ mod tests {
             let task = &mut walker.snapshot.threads[leader].task;
             (task.nsproxy, task.real_cred) = (va(nsproxy), va(cred));
         }
-        walker.scratch.quotas.begin(300 + OTHERS);
+        walker.scratch.shares.begin(300 + OTHERS);
         memory.walk(&mut walker, &kernel, Walker::read_processes);
         let snapshot = &walker.snapshot;
         for (position, process) in snapshot.processes.iter().enumerate().skip(300) {
@@ -552,7 +552,7 @@ mod tests {
             (task.nsproxy, task.thread_pid) = (va(nsproxy), va(pid));
         }
         memory.missing.extend([mount, namespace, number].map(|at| at..at + 8));
-        walker.scratch.quotas.begin(2);
+        walker.scratch.shares.begin(2);
         memory.walk(&mut walker, &kernel, Walker::read_processes);
         let losses = &walker.snapshot.losses;
         let stops: Vec<_> = losses.frequent_stops().iter().map(ToString::to_string).collect();
@@ -592,7 +592,7 @@ mod tests {
             let task = &mut walker.snapshot.threads[leader].task;
             (task.real_cred, task.mm) = (va(cred), va(memory.structure()));
         }
-        walker.scratch.quotas.begin(5);
+        walker.scratch.shares.begin(5);
         memory.walk(&mut walker, &kernel, Walker::read_processes);
         let snapshot = &walker.snapshot;
         let sets = snapshot.processes.iter().map(|it| snapshot.capabilities_of(it));
@@ -626,7 +626,7 @@ mod tests {
             let task = &mut walker.snapshot.threads[leader].task;
             (task.thread_pid, task.real_cred) = (va(pid), va(cred));
         }
-        walker.scratch.quotas.begin(all.len());
+        walker.scratch.shares.begin(all.len());
         memory.walk(&mut walker, &kernel, Walker::read_processes);
         let processes = walker.snapshot.processes.iter();
         let found: Vec<_> = processes.map(|it| (it.pid_namespace, it.owner)).collect();

@@ -18,7 +18,7 @@ use panoptes_decoders::layout::{PackedField, View, u64_at};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_tables::{AddressedRows, room};
 
-use super::fair_share::Quotas;
+use super::fair_share::TableShares;
 use super::losses::WalkedStructure;
 use super::places::count_places;
 use super::ring_rows::{RING_SLOT, RINGS_MAX, RingRow};
@@ -119,7 +119,7 @@ impl Rings {
 /// Adds a row for an open file of the filesystem of anonymous inodes if it is a ring.
 pub(super) fn note_ring(
     rings: &mut AddressedRows<RingRow>,
-    quotas: &mut Quotas,
+    shares: &mut TableShares,
     (index, file): (Index<FileRow>, &FileRow),
     dentry: &DentryRow,
 ) {
@@ -128,7 +128,7 @@ pub(super) fn note_ring(
     if name == Some(NAME) && !context.is_null() {
         let (table, descriptors) = (None, Span::default());
         let row = || RingRow { file: index, context, process, table, descriptors };
-        quotas.row_of(rings, process, file.address.0, row);
+        shares.row_of(rings, process, file.address.0, row);
     }
 }
 
@@ -184,9 +184,14 @@ impl Walker {
 
     /// Chooses the slots that this scan reads.
     fn choose_ring_slots(&mut self) {
-        let Self { snapshot, scratch: WalkScratch { rings, quotas, .. }, ring_slots, .. } = self;
+        let Self {
+            snapshot,
+            scratch: WalkScratch { rings, shares: table_shares, .. },
+            ring_slots,
+            ..
+        } = self;
         let Rings { tables, shares, ranges, .. } = rings;
-        shares.divide(tables, snapshot, quotas);
+        shares.divide(tables, snapshot, table_shares);
         for (at, table) in (0..).zip(tables.iter()) {
             if table.list_ranges(at, self.scans, ring_slots, ranges) {
                 let stop = EarlyStop::TooLong { limit: table.share.slots };
@@ -269,7 +274,7 @@ impl Walker {
                 if !address.is_plausible() {
                     continue;
                 }
-                let file = Quotas::granted(&mut snapshot.files, process, address);
+                let file = TableShares::granted(&mut snapshot.files, process, address);
                 let index = RING_SLOT | slot.number;
                 let row = DescriptorRow { index, file, ..DescriptorRow::default() };
                 if snapshot.descriptors.push(row).is_some() {

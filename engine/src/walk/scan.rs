@@ -82,7 +82,7 @@ impl Walker {
         if self.snapshot.processes.is_empty() {
             return Err(ScanError::NoProcess);
         }
-        self.scratch.quotas.begin(self.snapshot.processes.len());
+        self.scratch.shares.begin(self.snapshot.processes.len());
         self.read_processes(memory);
         self.mark_resting();
         if scope.command_lines {
@@ -123,7 +123,7 @@ impl Walker {
         self.ignore_tears(memory);
         self.snapshot.work = memory.meter.spent();
         self.snapshot.count_dropped();
-        self.snapshot.blame(self.scratch.quotas.refused);
+        self.snapshot.blame(self.scratch.shares.refused);
         self.resting.note(&self.snapshot);
         self.snapshot.is_light &= self.snapshot.left.of_resting > 0;
         let origin = self.origin(scope);

@@ -82,7 +82,7 @@ impl TaskShares {
 impl Walker {
     /// Adds rows for tasks of the IDR of which not all fit. `numbers` are their thread ids.
     #[cold]
-    pub(super) fn fetch_crowd(
+    pub(super) fn fetch_task_shares(
         &mut self,
         memory: &mut ScannedMemory<'_>,
         found: &mut [KernelVa],
@@ -91,7 +91,7 @@ impl Walker {
         self.find_leaders(memory, found);
         let Snapshot { threads, processes, .. } = &self.snapshot;
         let most = threads.capacity().min(processes.capacity());
-        self.scratch.quotas.divide_processes(room_of_shown(most));
+        self.scratch.shares.divide_processes(room_of_shown(most));
         let count = self.choose_leaders(found, numbers);
         let (leaders, others) = found.split_at(count);
         let (leader_numbers, other_numbers) = numbers.split_at(count);
@@ -103,15 +103,15 @@ impl Walker {
     /// Reads the owners of all processes.
     fn find_leaders(&mut self, memory: &mut ScannedMemory<'_>, found: &[KernelVa]) {
         let layout = &memory.kernel.layouts.task_struct;
-        self.scratch.quotas.begin_owners();
-        self.scratch.crowd.begin(found.len());
+        self.scratch.shares.begin_owners();
+        self.scratch.task_shares.begin(found.len());
         for (at, tasks) in found.chunks(CHUNK).enumerate() {
-            let crowd = &mut self.scratch.crowd;
-            crowd.begin_batch();
+            let task_shares = &mut self.scratch.task_shares;
+            task_shares.begin_batch();
             fetch(&mut self.reader, memory, &layout.packing, tasks, |index, bytes| {
                 let task = bytes.map(|bytes| Task::decode(layout, tasks[index], bytes));
                 if let Some(task) = task.filter(Task::is_leader) {
-                    crowd.add(at * CHUNK + index, &task);
+                    task_shares.add(at * CHUNK + index, &task);
                 }
             });
             self.read_owners(memory);
@@ -126,8 +126,8 @@ impl Walker {
             Pid,
         }
         let layouts = &memory.kernel.layouts;
-        let WalkScratch { crowd, quotas, .. } = &mut self.scratch;
-        let TaskShares { owners, leaders, creds, pids, .. } = crowd;
+        let WalkScratch { task_shares, shares, .. } = &mut self.scratch;
+        let TaskShares { owners, leaders, creds, pids, .. } = task_shares;
         let groups = [
             (OwnerObjectKind::Cred, &layouts.cred.packing, creds.as_slice()),
             (OwnerObjectKind::Pid, &layouts.pid.packing, pids.as_slice()),
@@ -145,7 +145,7 @@ impl Walker {
                     let level = view.map_or(0, |view| view.unsigned(layouts.pid.level));
                     let owner = if level == 0 { leader.user.into() } else { CONTAINERS };
                     if let Some(place) = owners.get_mut(leader.place as usize) {
-                        *place = quotas.count_process(owner);
+                        *place = shares.count_process(owner);
                     }
                 }
             }
@@ -155,17 +155,18 @@ impl Walker {
     /// Moves the leaders that have room to the front; returns their number. The others are marked
     /// as visited, so that no list leads to them.
     fn choose_leaders(&mut self, found: &mut [KernelVa], numbers: &mut [u32]) -> usize {
-        let WalkScratch { crowd, quotas, .. } = &mut self.scratch;
+        let WalkScratch { task_shares, shares, .. } = &mut self.scratch;
         let Snapshot { processes, losses, .. } = &mut self.snapshot;
         let mut count = 0;
         for place in 0..found.len() {
-            let Some(&owner) = crowd.owners.get(place).filter(|&&owner| owner != NO_LEADER) else {
+            let Some(&owner) = task_shares.owners.get(place).filter(|&&owner| owner != NO_LEADER)
+            else {
                 continue;
             };
-            if quotas.admits(owner) {
+            if shares.admits(owner) {
                 found.swap(place, count);
                 numbers.swap(place, count);
-                crowd.owners.swap(place, count);
+                task_shares.owners.swap(place, count);
                 count += 1;
             } else {
                 processes.dropped = processes.dropped.saturating_add(1);
@@ -180,13 +181,13 @@ impl Walker {
     fn divide_threads(&mut self, memory: &mut ScannedMemory<'_>, leaders: &[KernelVa]) {
         let layout = &memory.kernel.layouts.signal_struct;
         let threads = &self.snapshot.threads;
-        let WalkScratch { crowd, quotas, more: signals, .. } = &mut self.scratch;
-        let TaskShares { owners, processes, threads_left, .. } = crowd;
+        let WalkScratch { task_shares, shares, more: signals, .. } = &mut self.scratch;
+        let TaskShares { owners, processes, threads_left, .. } = task_shares;
         processes.clear();
         signals.clear();
         for (&owner, leader) in owners.iter().zip(leaders) {
             let Some(row) = threads.find(leader.0) else { continue };
-            processes.push(OwnedRow { owner: quotas.key_of(owner), row, wanted: 0 });
+            processes.push(OwnedRow { owner: shares.key_of(owner), row, wanted: 0 });
             signals.push(threads[row].task.signal);
         }
         fetch(&mut self.reader, memory, &layout.packing, signals, |index, bytes| {
@@ -212,7 +213,7 @@ impl Walker {
         let kernel = memory.kernel;
         let layout = &kernel.layouts.task_struct;
         let Snapshot { threads, losses, .. } = &mut self.snapshot;
-        let (left, visited) = (&mut self.scratch.crowd.threads_left, &mut self.visited);
+        let (left, visited) = (&mut self.scratch.task_shares.threads_left, &mut self.visited);
         fetch(&mut self.reader, memory, &layout.packing, tasks, |index, bytes| {
             let Some(bytes) = bytes else {
                 losses.miss(WalkedStructure::Task, tasks[index]);
@@ -248,25 +249,25 @@ impl Walker {
     #[cold]
     pub(super) fn cut_leaders(&mut self, memory: &mut ScannedMemory<'_>) {
         let count = self.scratch.leaders.len();
-        self.scratch.quotas.begin_owners();
-        self.scratch.crowd.begin(count);
+        self.scratch.shares.begin_owners();
+        self.scratch.task_shares.begin(count);
         for start in (0..count).step_by(CHUNK) {
-            let WalkScratch { leaders, crowd, .. } = &mut self.scratch;
-            crowd.begin_batch();
+            let WalkScratch { leaders, task_shares, .. } = &mut self.scratch;
+            task_shares.begin_batch();
             for (place, &row) in leaders.iter().enumerate().skip(start).take(CHUNK) {
-                crowd.add(place, &self.snapshot.threads[row].task);
+                task_shares.add(place, &self.snapshot.threads[row].task);
             }
             self.read_owners(memory);
         }
         let Snapshot { threads, processes, losses, .. } = &mut self.snapshot;
-        let WalkScratch { leaders, crowd, quotas, .. } = &mut self.scratch;
+        let WalkScratch { leaders, task_shares, shares, .. } = &mut self.scratch;
         let shown = room_of_shown(processes.capacity());
-        quotas.divide_processes(shown);
+        shares.divide_processes(shown);
         let mut spare = processes.capacity() - shown;
-        let mut owners = crowd.owners.iter();
+        let mut owners = task_shares.owners.iter();
         leaders.retain(|&row| {
             let row = &threads[row];
-            let has_room = owners.next().is_some_and(|&owner| quotas.admits(owner)) || {
+            let has_room = owners.next().is_some_and(|&owner| shares.admits(owner)) || {
                 let is_first = row.views & view::IDR == 0 && spare > 0;
                 spare -= usize::from(is_first);
                 is_first
@@ -337,7 +338,7 @@ mod tests {
         walker.snapshot.processes.set_capacity(320);
         let Shown { mut memory, mut found, mut numbers } = shown;
         memory.walk(&mut walker, &kernel(), |walker, memory| {
-            walker.fetch_crowd(memory, &mut found, &mut numbers);
+            walker.fetch_task_shares(memory, &mut found, &mut numbers);
         });
         let Snapshot { threads, processes, losses, .. } = &walker.snapshot;
         let count =

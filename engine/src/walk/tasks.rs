@@ -108,7 +108,7 @@ impl Walker {
         if found.len() <= room_of_shown(self.snapshot.threads.capacity()) {
             self.fetch_tasks(memory, &found, view::IDR | view::PID_LIST, &numbers);
         } else {
-            self.fetch_crowd(memory, &mut found, &mut numbers);
+            self.fetch_task_shares(memory, &mut found, &mut numbers);
         }
         self.scratch.numbers = numbers;
 

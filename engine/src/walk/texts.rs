@@ -3,12 +3,12 @@
 //! They share [`super::Snapshot::bytes`], in this order. Command lines are divided by max-min
 //! fairness, first among owners and then among processes, and may not take the last three eighths.
 //! Names of files may not take the last quarter, which is for control groups. The last part of
-//! either is divided by [`Quotas`]. Nobody's command line or file name is absent for lack of room:
-//! it is cut.
+//! either is divided by [`TableShares`]. Nobody's command line or file name is absent for lack of
+//! room: it is cut.
 
 use panoptes_tables::{CutText, Rows, Span};
 
-use super::fair_share::{Leads, Quotas};
+use super::fair_share::{Leads, TableShares};
 use super::snapshot::{DentryRow, NAME_INLINE_BYTES};
 
 /// A kind of names, and its part of the room.
@@ -33,14 +33,14 @@ impl NamePool {
     pub(super) fn add(
         self,
         bytes: &mut Rows<u8>,
-        quotas: &mut Quotas,
+        shares: &mut TableShares,
         process: Leads,
         name: &[u8],
     ) -> Option<Span<u8>> {
         let (end, divided) = self.eighths();
         let eighth = bytes.capacity() / 8;
         let is_free = bytes.len() + name.len() <= eighth * (end - divided);
-        if is_free || quotas.charge_text(self as usize, process, eighth * divided, name.len()) {
+        if is_free || shares.charge_text(self as usize, process, eighth * divided, name.len()) {
             return bytes.extend(name);
         }
         bytes.dropped = bytes.dropped.saturating_add(1);
@@ -48,7 +48,7 @@ impl NamePool {
     }
 }
 
-impl Quotas {
+impl TableShares {
     /// Adds a text about control groups to which a process leads, if there is room for it.
     pub(super) fn add_group_text(
         &mut self,
@@ -67,9 +67,14 @@ pub(super) fn room_for_lines(bytes: &Rows<u8>) -> u64 {
 
 impl DentryRow {
     /// Sets a long name. Without room beside the row it is cut, with a hash.
-    pub(super) fn set_long_name(&mut self, bytes: &mut Rows<u8>, quotas: &mut Quotas, name: &[u8]) {
+    pub(super) fn set_long_name(
+        &mut self,
+        bytes: &mut Rows<u8>,
+        shares: &mut TableShares,
+        name: &[u8],
+    ) {
         self.readable = true;
-        if let Some(text) = NamePool::Files.add(bytes, quotas, self.process, name) {
+        if let Some(text) = NamePool::Files.add(bytes, shares, self.process, name) {
             self.long = text.first();
             return;
         }
@@ -88,13 +93,13 @@ mod tests {
 
     #[test]
     fn a_long_name_without_room_is_cut_and_that_of_another_process_is_not() {
-        let mut quotas = Quotas::new(100, HashKey::new(1));
-        quotas.begin(20);
+        let mut shares = TableShares::new(100, HashKey::new(1));
+        shares.begin(20);
         let mut bytes = Rows::with_capacity(8000);
         let mut add = |process: usize, name: &[u8]| {
             let mut row = DentryRow { process: Index::new(process), ..DentryRow::default() };
             row.name.length = name.len() as u32;
-            row.set_long_name(&mut bytes, &mut quotas, name);
+            row.set_long_name(&mut bytes, &mut shares, name);
             assert!(row.readable);
             let length = row.name.length;
             if let Some(start) = row.long {
@@ -109,11 +114,11 @@ mod tests {
         let whole = (0..100).filter(|&number| add(0, &name(number))).count();
         assert_eq!(whole, 25 + 2, "five eighths of the room, and a part of the sixth");
         assert!(add(1, &name(0)) && !add(0, &name(0)));
-        assert!(quotas.refused == Index::new(0) && bytes.dropped == 74);
+        assert!(shares.refused == Index::new(0) && bytes.dropped == 74);
         // Names of control groups have the rest, in the same way.
         let mut add = |process: usize| {
             let name = &[b'g'; 200];
-            NamePool::Groups.add(&mut bytes, &mut quotas, Index::new(process), name).is_some()
+            NamePool::Groups.add(&mut bytes, &mut shares, Index::new(process), name).is_some()
         };
         assert_eq!((0..100).filter(|_| add(0)).count(), 2 + 2);
         assert!(add(1) && !add(0));

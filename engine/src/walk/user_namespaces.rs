@@ -146,7 +146,7 @@ mod tests {
             let leader = walker.snapshot.processes[process].leader;
             walker.snapshot.threads[leader].task.real_cred = va(cred);
         }
-        walker.scratch.quotas.begin(namespaces.len());
+        walker.scratch.shares.begin(namespaces.len());
         memory.walk(&mut walker, &kernel(), Walker::read_processes);
         walker
     }

@@ -27,7 +27,7 @@ fn read_tree(
     map_count: u32,
 ) -> (bool, Vec<String>) {
     let mut walker = walker(&small());
-    walker.scratch.quotas.begin(1);
+    walker.scratch.shares.begin(1);
     let row = MmRow { map_count, complete: true, ..space };
     let owner = walker.snapshot.mms.row_of(row.address.0, || row).expect("there is room");
     memory.walk(&mut walker, kernel, Walker::read_areas);
@@ -110,7 +110,7 @@ fn a_tree_with_more_areas_than_its_address_space_is_named_once() {
 #[test]
 fn an_area_at_another_depth_than_those_before_it_is_named() {
     let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
-    walker.scratch.quotas.begin(1);
+    walker.scratch.shares.begin(1);
     let spaces = [0; 2].map(|_| memory.structure());
     let owners = spaces.map(|at| {
         let row = || MmRow { address: KernelVa(at), complete: true, ..MmRow::default() };
@@ -140,8 +140,8 @@ fn names_of_areas_of_one_user_leave_room_for_those_of_others() {
     walker.snapshot.names.set_capacity(200);
     let crowd: Vec<_> = (0..100).map(|_| add_process(&mut walker, &mut memory, 1000)).collect();
     let other = add_process(&mut walker, &mut memory, 0);
-    walker.scratch.quotas.begin(101);
-    walker.scratch.quotas.set_owners(&mut walker.snapshot, &[]);
+    walker.scratch.shares.begin(101);
+    walker.scratch.shares.set_owners(&mut walker.snapshot, &[]);
     let Walker { snapshot, scratch, .. } = &mut walker;
     let mut named = |process, first: u64| {
         let mm = MmRow { process: Some(process), ..MmRow::default() };
@@ -149,12 +149,12 @@ fn names_of_areas_of_one_user_leave_room_for_those_of_others() {
         let area = |number| {
             let links = VmaLinks { anon_name: KernelVa(first + number), ..VmaLinks::default() };
             let (files, names) = (&mut snapshot.files, &mut snapshot.names);
-            row(files, names, (&mut scratch.quotas, &mm, owner), Vma::default(), &links)
+            row(files, names, (&mut scratch.shares, &mm, owner), Vma::default(), &links)
         };
         (0..NAMES).map(area).filter(|area| area.name.is_some()).count()
     };
     let of_crowd: usize = (1..).zip(&crowd).map(|(at, &process)| named(process, at << 16)).sum();
     assert_eq!(of_crowd, 100 + 50, "half of all, and the part of users");
     assert_eq!(named(other, 1 << 40), NAMES as usize);
-    assert!(scratch.quotas.refused.is_some_and(|process| process != other));
+    assert!(scratch.shares.refused.is_some_and(|process| process != other));
 }

@@ -11,7 +11,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{fair_share, room};
 
-use super::super::fair_share::{Leads, OwnedRow, Quotas, divide_parts};
+use super::super::fair_share::{Leads, OwnedRow, TableShares, divide_parts};
 use super::super::ring_rows::RINGS_MAX;
 use super::super::snapshot::Index;
 use super::super::tables::Snapshot;
@@ -58,7 +58,7 @@ pub(super) struct Share {
 /// A table and whose it is.
 #[derive(Clone, Copy, Debug)]
 struct RingTableClaim {
-    /// See [`Quotas::key_of`].
+    /// See [`TableShares::key_of`].
     owner: u64,
     process: Leads,
     /// The place of the table in the list of tables.
@@ -84,13 +84,13 @@ impl Shares {
         &mut self,
         tables: &mut [RingFileTable],
         snapshot: &Snapshot,
-        quotas: &Quotas,
+        shares: &TableShares,
     ) {
         self.claims.clear();
         self.claims.extend((0..).zip(tables.iter()).map(|(at, table)| {
             let process = snapshot.rings[table.ring].process;
             let row = snapshot.processes.at(process);
-            let owner = row.map_or(u64::MAX, |row| quotas.key_of(row.owner));
+            let owner = row.map_or(u64::MAX, |row| shares.key_of(row.owner));
             RingTableClaim { owner, process, table: at }
         }));
         self.claims.sort_unstable_by_key(|claim| (claim.owner, claim.process, claim.table));

@@ -32,7 +32,7 @@ impl Scene {
         }
         let row = FileRow { process: Some(process), ..va(ring).into() };
         let file = walker.snapshot.files.row_of(ring, || row).unwrap();
-        walker.scratch.quotas.begin(1);
+        walker.scratch.shares.begin(1);
         let ring = RingRow {
             file,
             context: va(context),
@@ -138,7 +138,7 @@ fn a_hog_of_rings_leaves_those_of_other_processes_their_slots() {
     let mut scene = Scene::new(&one.repeat(100));
     // Another process has rings whose tables have as many slots as the kernel allows.
     let hog = add_process(&mut scene.walker, &mut scene.memory, 1);
-    scene.walker.scratch.quotas.begin(2);
+    scene.walker.scratch.shares.begin(2);
     let array = scene.memory.room(8 << 16);
     let context = scene.memory.structure();
     scene.memory.set(context, "io_ring_ctx", "nr_user_files", 1 << 20);
@@ -228,7 +228,7 @@ fn a_slot_is_as_large_as_the_profile_tells() {
 #[test]
 fn only_the_kernels_name_makes_a_ring() {
     let mut walker = walker(&small());
-    walker.scratch.quotas.begin(1);
+    walker.scratch.shares.begin(1);
     let mut note = |name: &[u8], context: u64| {
         let mut dentry = DentryRow::default();
         dentry.text[..name.len()].copy_from_slice(name);
@@ -236,7 +236,7 @@ fn only_the_kernels_name_makes_a_ring() {
         let mut file = FileRow::from(va(1));
         file.open.private_data = va(context);
         let rings = &mut walker.snapshot.rings;
-        note_ring(rings, &mut walker.scratch.quotas, (Index::new(0).unwrap(), &file), &dentry);
+        note_ring(rings, &mut walker.scratch.shares, (Index::new(0).unwrap(), &file), &dentry);
         rings.len()
     };
     assert_eq!(note(b"[io_uring]", 0), 0, "without a context");
