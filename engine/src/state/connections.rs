@@ -63,7 +63,7 @@ fn listens(row: &ConnectionRow) -> bool {
 pub(super) struct Connections {
     pub(super) rows: ListPool<Connection>,
     pub(super) list: PoolList,
-    pub(super) crowded: ConnectionShares,
+    pub(super) shares: ConnectionShares,
     /// Whether each row of the scan belongs to a tracked connection, by its index.
     claimed: Box<[bool]>,
     /// When each tracked row of the scan was first seen.
@@ -93,7 +93,7 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn new(limits: &Limits, accept_grace_scans: u32, key: HashKey) -> Self {
         Self {
-            crowded: ConnectionShares::new(limits, key),
+            shares: ConnectionShares::new(limits, key),
             ended: EndedOwners::new(limits, key),
             accept_grace_scans,
             thresholds: Thresholds::default(),
@@ -121,7 +121,7 @@ impl Connections {
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.list = PoolList::default();
-        self.crowded.clear();
+        self.shares.clear();
         self.ended.clear();
         (self.beginning_scans, self.taken, self.settled) = (0, false, None);
     }
@@ -159,9 +159,9 @@ impl Connections {
         let count = snapshot.connections.len().min(self.claimed.len());
         let news = &snapshot.connections.as_slice()[..count];
         let has_all = is_whole && !snapshot.chains_in_turn;
-        let Self { crowded, rows, list, holders, .. } = &mut *self;
-        if crowded.divide((rows, *list, has_all), holders, holding, snapshot, news) {
-            crowded.remove_above(rows, list, holding);
+        let Self { shares, rows, list, holders, .. } = &mut *self;
+        if shares.divide((rows, *list, has_all), holders, holding, snapshot, news) {
+            shares.remove_above(rows, list, holding);
         }
         self.ended.begin_scan();
         self.claimed[..count].fill(false);
@@ -470,10 +470,10 @@ impl Pass<'_, '_> {
         let facts =
             ConnectionFacts::read(self.emitter.snapshot, row, owner.map(|owner| owner.descriptor));
         let process = owner.as_ref().map(|owner| owner.row);
-        if !self.connections.crowded.admits(process, &facts) {
+        if !self.connections.shares.admits(process, &facts) {
             self.connections.rows.refuse(1);
         } else if !self.connections.rows.has_room() {
-            self.connections.crowded.was_refused = true;
+            self.connections.shares.was_refused = true;
         }
         let refused = self.connections.rows.take_refused();
         if refused > 0 {
@@ -482,7 +482,7 @@ impl Pass<'_, '_> {
             return;
         }
         self.waits = true;
-        let returns = self.connections.crowded.returns(&facts);
+        let returns = self.connections.shares.returns(&facts);
         let mut new = Connection::new(&facts, owner, self.emitter.now);
         (new.address, new.seen_round) = (row.address.0, self.emitter.snapshot.chains_round);
         // A process that started after watching did cannot have had the connection before.

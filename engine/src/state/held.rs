@@ -76,7 +76,7 @@ impl MachineState {
     pub(super) fn report_held_above_shares(&mut self, update: &mut Update<'_>) -> bool {
         (0..self.processes.end()).map(RowId).all(|id| {
             let Some(children) = self.children.get(id.0 as usize) else { return true };
-            let allowed = self.crowd.allowed(id);
+            let allowed = self.row_shares.allowed(id);
             let is_above = children.descriptors.len() > allowed.descriptors as usize
                 || children.areas.len() > allowed.areas as usize;
             !is_above || self.report_held(id, update)

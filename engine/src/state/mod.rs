@@ -170,8 +170,8 @@ pub struct MachineState {
     connections: connections::Connections,
     containers: container::Containers,
     names: file_names::FileNames,
-    crowd: fair_share::rows::RowShares,
-    crowded_names: fair_share::names::NameShares,
+    row_shares: fair_share::rows::RowShares,
+    name_shares: fair_share::names::NameShares,
     admission: fair_share::processes::Admission,
     /// The row of each process of the current scan.
     rows: Vec<Option<RowId>>,
@@ -232,8 +232,8 @@ impl MachineState {
             connections: connections::Connections::new(limits, settings.accept_grace_scans, key),
             containers: container::Containers::new(limits, key),
             names: file_names::FileNames::new(limits, key.derive("state: strings")),
-            crowd: fair_share::rows::RowShares::new(limits),
-            crowded_names: fair_share::names::NameShares::new(limits),
+            row_shares: fair_share::rows::RowShares::new(limits),
+            name_shares: fair_share::names::NameShares::new(limits),
             admission: fair_share::processes::Admission::new(limits, key),
             rows: Vec::default(),
             births: recovered::Births::new(),
@@ -346,7 +346,7 @@ impl MachineState {
 
     /// What finds no room, by table.
     pub fn untracked(&self) -> &PerLimit<Loss> {
-        self.crowd.losses()
+        self.row_shares.losses()
     }
 
     /// The same two, to be reported, and the context for that.
@@ -355,9 +355,9 @@ impl MachineState {
         snapshot: &'a Snapshot,
         now: Now,
     ) -> (ScanContext<'a>, &'a mut Loss, &'a mut PerLimit<Loss>) {
-        let Self { containers, names, crowd, unstable, .. } = self;
+        let Self { containers, names, row_shares, unstable, .. } = self;
         let cx = ScanContext { snapshot, containers, strings: &names.strings, now };
-        (cx, unstable, crowd.losses_mut())
+        (cx, unstable, row_shares.losses_mut())
     }
 
     /// Whether the next scan must leave nothing. A connection has lost its holder and may have

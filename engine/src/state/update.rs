@@ -56,7 +56,7 @@ impl MachineState {
             out,
         };
         self.table_searches = 0;
-        self.crowd.begin_scan();
+        self.row_shares.begin_scan();
         self.match_processes(snapshot);
         self.containers.match_rows(snapshot, self.scan);
         self.remove_ended(update);
@@ -421,7 +421,7 @@ impl MachineState {
         let row = snapshot.processes.at(index)?;
         let key = self.newcomer(row, snapshot)?;
         if !self.admission.admits(snapshot, row) {
-            self.crowd.count(Limit::Processes, 1, Some(key.process_id));
+            self.row_shares.count(Limit::Processes, 1, Some(key.process_id));
             return None;
         }
         let mut new = Process::new(&leader.task, update.now.monotonic);
@@ -434,7 +434,11 @@ impl MachineState {
             new.set_began_unwatched();
         }
         let id = self.processes.insert(new, self.scan);
-        self.crowd.count(Limit::Processes, self.processes.take_newcomers(), Some(key.process_id));
+        self.row_shares.count(
+            Limit::Processes,
+            self.processes.take_newcomers(),
+            Some(key.process_id),
+        );
         let id = id?;
         if let Some(row) = self.processes.get_mut(id) {
             self.admission.return_to(row);
@@ -444,7 +448,7 @@ impl MachineState {
         // Detectors remember versions of the process that had this row before, or of this one.
         let areas_version = children.areas_version.wrapping_add(1);
         *children = Children { areas_version, ..Children::default() };
-        self.crowded_names.begin(id);
+        self.name_shares.begin(id);
         self.connections.ended.begin(id);
         self.births.note(key.start_boottime);
         Some(id)
@@ -494,8 +498,8 @@ impl MachineState {
             let Some(children) = self.children.get_mut(id.0 as usize) else { continue };
             let clock_ns = self.progress.clock_ns;
             let silent = process.life.existing || process.life.returned;
-            let allowed = self.crowd.allowed(id);
-            self.names.longest = self.crowded_names.longest(id);
+            let allowed = self.row_shares.allowed(id);
+            self.names.longest = self.name_shares.longest(id);
             let mut entry =
                 ComparedProcess { process, row, children, silent, in_exec, clock_ns, allowed };
             let mut emitter = update.emitter(&self.containers, &mut self.names);
@@ -528,7 +532,7 @@ impl MachineState {
             (Limit::Descriptors, self.descriptors.take_refused()),
             (Limit::Areas, self.areas.rows.take_refused()),
         ] {
-            self.crowd.count(limit, refused, Some(process_id));
+            self.row_shares.count(limit, refused, Some(process_id));
         }
     }
 
@@ -556,11 +560,11 @@ impl MachineState {
         // Until a scan had all connections, those of the baseline may still come.
         let quiet = update.quiet || !self.connections.taken && !self.settings.report_existing;
         let mut emitter = update.emitter(&self.containers, &mut self.names);
-        let lost = &mut self.crowd.losses_mut()[Limit::Connections as usize];
+        let lost = &mut self.row_shares.losses_mut()[Limit::Connections as usize];
         self.connections.update(&holding, quiet, lost, &mut emitter);
-        let above = self.connections.crowded.above().and_then(|id| self.processes.get(id));
+        let above = self.connections.shares.above().and_then(|id| self.processes.get(id));
         if let Some(process) = above.map(Process::process_id) {
-            self.crowd.blame(Limit::Connections, process);
+            self.row_shares.blame(Limit::Connections, process);
         }
     }
 
@@ -628,13 +632,13 @@ impl MachineState {
                 Limit::Containers => {
                     let (refused, process_id) = self.containers.take_newcomers();
                     if let Some(process_id) = process_id {
-                        self.crowd.blame(limit, process_id);
+                        self.row_shares.blame(limit, process_id);
                     }
                     (snapshot.containers.dropped, refused)
                 }
                 Limit::Strings => (0, self.names.strings.take_refused()),
             };
-            self.crowd.count_rest(limit, unseen.saturating_add(refused))
+            self.row_shares.count_rest(limit, unseen.saturating_add(refused))
         });
         for limit in Limit::ALL {
             let super::Usage { used, capacity, untracked } = self.usage(limit);

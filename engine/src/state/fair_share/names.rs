@@ -123,16 +123,17 @@ impl MachineState {
     /// Limits the names of each process that has more than its share.
     pub(in crate::state) fn share_names(&mut self, snapshot: &Snapshot) {
         let is_refused = self.progress.untracked[Limit::Strings as usize] > 0;
-        let Self { processes, children, crowd, crowded_names, descriptors, areas, names, .. } =
-            self;
+        let Self {
+            processes, children, row_shares, name_shares, descriptors, areas, names, ..
+        } = self;
         let strings = &mut names.strings;
         let (room, used) = strings.open_bytes();
-        let before = crowded_names.is_crowded;
-        crowded_names.is_crowded = is_refused || before && used > room / 2;
-        if !crowded_names.is_crowded {
+        let before = name_shares.is_crowded;
+        name_shares.is_crowded = is_refused || before && used > room / 2;
+        if !name_shares.is_crowded {
             return;
         }
-        let shares = &mut crowded_names.shares;
+        let shares = &mut name_shares.shares;
         if before && !is_refused && !self.scan.0.is_multiple_of(COUNTED_SCANS) {
             return;
         }
@@ -148,11 +149,11 @@ impl MachineState {
         shares.divide(room / 4 * 3);
         let above = shares.above().and_then(|above| processes.get(RowId(above.owner)));
         if let Some(process) = above.map(Process::process_id) {
-            crowd.blame(Limit::Strings, process);
+            row_shares.blame(Limit::Strings, process);
         }
         for id in processes.ids() {
             let (Some(longest), Some(children)) =
-                (crowded_names.longest.get_mut(id.0 as usize), children.get(id.0 as usize))
+                (name_shares.longest.get_mut(id.0 as usize), children.get(id.0 as usize))
             else {
                 continue;
             };

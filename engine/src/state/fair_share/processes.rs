@@ -235,7 +235,7 @@ impl MachineState {
                 return false;
             }
         }
-        self.crowd.blame(Limit::Processes, row.process_id());
+        self.row_shares.blame(Limit::Processes, row.process_id());
         self.free_children(id);
         if let Some(mut row) = self.processes.remove(id) {
             row.release(&mut self.names.strings);

@@ -122,14 +122,14 @@ impl MachineState {
             return;
         }
         self.divide_tables(update.snapshot);
-        let is_crowded = self.crowd.shares.iter().any(Shares::is_crowded);
+        let is_crowded = self.row_shares.shares.iter().any(Shares::is_crowded);
         if !is_crowded || !self.report_held_above_shares(update) {
             return;
         }
-        let Self { processes, children, crowd, threads, descriptors, areas, names, .. } = self;
+        let Self { processes, children, row_shares, threads, descriptors, areas, names, .. } = self;
         for id in processes.ids() {
             let Some(children) = children.get_mut(id.0 as usize) else { continue };
-            let allowed = crowd.allowed(id);
+            let allowed = row_shares.allowed(id);
             let most = allowed.threads as usize;
             if children.threads.len() > most {
                 thread::cut(threads, children, most);
@@ -147,7 +147,7 @@ impl MachineState {
 
     /// Divides the tables of threads, descriptors and areas.
     fn divide_tables(&mut self, snapshot: &Snapshot) {
-        let Self { processes, children, crowd, threads, descriptors, areas, .. } = self;
+        let Self { processes, children, row_shares, threads, descriptors, areas, .. } = self;
         let capacities = [threads.capacity(), descriptors.capacity(), areas.rows.capacity()];
         let all = || {
             processes.ids().filter_map(|id| {
@@ -160,7 +160,7 @@ impl MachineState {
             totals.iter_mut().zip(wanted).for_each(|(total, wanted)| *total += u64::from(wanted));
         }
         for (at, limit) in DIVIDED.into_iter().enumerate() {
-            let shares = &mut crowd.shares[at];
+            let shares = &mut row_shares.shares[at];
             shares.begin();
             if totals[at] <= capacities[at] as u64 {
                 continue;
@@ -172,7 +172,7 @@ impl MachineState {
             }
             shares.divide(capacities[at]);
             let above = shares.above().and_then(|above| processes.get(RowId(above.owner)));
-            crowd.blamed[limit as usize] = above.map(Process::process_id);
+            row_shares.blamed[limit as usize] = above.map(Process::process_id);
         }
         // Owners whose rows did not all fit.
         let most = |count: fn(&Snapshot, &ProcessRow) -> u32| {
@@ -183,12 +183,12 @@ impl MachineState {
             let all = processes.ids().filter_map(|id| processes.get(id)).map(|it| (count(&it), it));
             all.filter(|(count, _)| *count > 0).max_by_key(|(count, _)| *count).map(|(_, it)| it)
         };
-        let blamed = &mut crowd.blamed[Limit::Areas as usize];
+        let blamed = &mut row_shares.blamed[Limit::Areas as usize];
         if blamed.is_none() && snapshot.vmas.dropped > 0 {
             let most = most(|scan, row| scan.mms.at(row.mm).map_or(0, |mm| mm.map_count));
             *blamed = most.map(Process::process_id);
         }
-        let blamed = &mut crowd.blamed[Limit::Descriptors as usize];
+        let blamed = &mut row_shares.blamed[Limit::Descriptors as usize];
         if blamed.is_none() && snapshot.descriptors.dropped > 0 {
             let dropped = |scan: &Snapshot, row: &ProcessRow| {
                 scan.files_structs_of(row).map(|table| table.dropped).max().unwrap_or(0)
