@@ -5,7 +5,7 @@ use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::source::MemorySource;
 use panoptes_tables::{HashIndex, HashKey, ScanNumber, room};
 
-use super::fair_share::Askers;
+use super::fair_share::EntryShares;
 use super::job::{HashJob, HashStep};
 use super::memory::KernelMemory;
 use super::scratch::{HashBuffers, WINDOW_BYTES};
@@ -109,7 +109,7 @@ pub struct Contents {
     doubted: Option<ScanNumber>,
     finished: u64,
     /// Number of entries of each user, container and process.
-    askers: Askers,
+    shares: EntryShares,
     refused: Loss,
     /// Reasons of files that were given up since the start, as numbers, which take no more memory
     /// later. Those of the last few, each with the file's hash.
@@ -147,7 +147,7 @@ impl Contents {
             now: Monotonic::default(),
             doubted: None,
             finished: 0,
-            askers: Askers::new(capacity, key),
+            shares: EntryShares::new(capacity, key),
             refused: Loss::new(),
             stops: StopTallies::default(),
             last_stops: [None; REASONS_KEPT],
@@ -197,7 +197,7 @@ impl Contents {
     pub fn forget(&mut self) {
         self.entries.clear();
         self.index.clear();
-        self.askers.clear();
+        self.shares.clear();
         (self.stops, self.last_stops) = (StopTallies::default(), [None; REASONS_KEPT]);
         (self.newest, self.oldest) = (NO_CONTENT, NO_CONTENT);
         for lane in &mut self.lanes {
@@ -362,7 +362,7 @@ impl Contents {
     fn admit(&mut self, file: &FileIdentity, asker: Asker) -> Option<u32> {
         let used = self.entries.len();
         let reserve = self.capacity / CONTENT_SPARE_PART;
-        let is_above = self.askers.is_above_its_share(asker, self.capacity);
+        let is_above = self.shares.is_above_its_share(asker, self.capacity);
         let is_free = used < self.capacity && (used < self.capacity - reserve || !is_above);
         let idle = if is_free { None } else { Some(self.idle()?) };
         let entry = ContentEntry {
@@ -386,7 +386,7 @@ impl Contents {
             self.unlink(index);
             let hash = self.hash_of(&self.entries[index as usize].file);
             self.index.remove(hash, index);
-            self.askers.remove(self.entries[index as usize].asker);
+            self.shares.remove(self.entries[index as usize].asker);
             self.entries[index as usize] = entry;
             index
         } else {
@@ -396,7 +396,7 @@ impl Contents {
         // Without a free slot near its hash it is not found again, and is evicted in its turn.
         let is_found = self.index.insert(self.hash_of(file), index);
         self.refused.stand(u64::from(!is_found), asker.blamed());
-        self.askers.add(asker);
+        self.shares.add(asker);
         Some(index)
     }
 

@@ -10,7 +10,7 @@ const GROUPS_MAX: usize = 1024;
 
 /// The processes that have asked for files.
 #[derive(Debug)]
-pub(super) struct Askers {
+pub(super) struct EntryShares {
     /// Number of entries of each user or container, and number of its processes that have entries.
     entries: OwnerCounts,
     processes: OwnerCounts,
@@ -18,7 +18,7 @@ pub(super) struct Askers {
     own: OwnerCounts,
 }
 
-impl Askers {
+impl EntryShares {
     /// Allocates for so many entries.
     pub(super) fn new(entries: usize, key: HashKey) -> Self {
         let groups = entries.min(GROUPS_MAX);

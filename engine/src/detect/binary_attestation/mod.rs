@@ -16,8 +16,8 @@
 //! * A process is checked again when the state reports that its areas have changed. A scan without
 //!   changes costs one comparison per process.
 //!
-//! Each program has a share of the room ([`quota`]). What it maps beyond that is not checked, and
-//! is counted with its process. So are programs of which no content becomes known.
+//! Each program has a share of the room ([`fair_share`]). What it maps beyond that is not checked,
+//! and is counted with its process. So are programs of which no content becomes known.
 //!
 //! A file below another root than its process (a container's runtime before it has entered the
 //! container) is checked against what applies outside of containers.
@@ -26,11 +26,11 @@
 //! of records (`policy`). Start reading at [`Detector::update`].
 
 pub mod arguments;
+mod fair_share;
 mod first_processes;
 mod forks;
 mod look;
 mod program;
-mod quota;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
@@ -52,10 +52,10 @@ use crate::time::{Monotonic, RealTime};
 use panoptes_tables::{HashKey, Index, RowId, ScanNumber, StringRoom, Strings, Table, room};
 
 use crate::shipped::ProcessSubjects;
+use fair_share::ProgramShares;
 use first_processes::FirstProcesses;
 use forks::Relatives;
 use program::{Item, NO_ITEM, TrackedProgram, UndecidedFile, UndecidedFileState};
-use quota::Quota;
 use verdict::{AttestationQuestion, AttestationVerdict, Basis, Deviation, FileFault, Role};
 
 pub use crate::page_cache::ContentSource;
@@ -147,7 +147,7 @@ pub struct BinaryAttestation {
     /// Number of descriptors left in this scan among which scripts are searched for.
     script_steps_left: u32,
     first_processes: FirstProcesses,
-    quota: Quota,
+    shares: ProgramShares,
     /// Files that find no room.
     lost: Loss,
     /// Running programs of which no content is known, and the reasons, as long as there are some.
@@ -182,7 +182,7 @@ impl BinaryAttestation {
             relatives: Relatives::new(programs, key),
             script_steps_left: 0,
             first_processes: FirstProcesses::new(room(limits.containers_seen_max() as u32), key),
-            quota: Quota::new(programs),
+            shares: ProgramShares::new(programs),
             lost: Loss::new(),
             unjudged: Loss::new(),
             unjudged_stops: StopTallies::default(),

@@ -11,11 +11,11 @@ use super::BinaryAttestation;
 use super::program::{NO_ITEM, TrackedProgram, Version};
 
 /// The fraction of the room that only programs below an equal share get.
-const QUOTA_SPARE_PART: usize = 8;
+const PROGRAM_SPARE_PART: usize = 8;
 
 /// How much of the room each program may use.
 #[derive(Debug)]
-pub(super) struct Quota {
+pub(super) struct ProgramShares {
     /// Shares of the room for open files (`open`), and for all files (`files`).
     open: Shares,
     files: Shares,
@@ -23,7 +23,7 @@ pub(super) struct Quota {
     next: u32,
 }
 
-impl Quota {
+impl ProgramShares {
     /// Allocates for so many programs.
     pub(super) fn new(programs: usize) -> Self {
         Self { open: Shares::new(programs), files: Shares::new(programs), next: 0 }
@@ -33,22 +33,22 @@ impl Quota {
 impl BinaryAttestation {
     /// Divides the room if much of it is used, and takes from programs what is above their shares.
     pub(super) fn divide_room(&mut self) {
-        let is_much = |used: usize, room: usize| used >= room - room / QUOTA_SPARE_PART;
+        let is_much = |used: usize, room: usize| used >= room - room / PROGRAM_SPARE_PART;
         let (open, files) = (self.waiting.capacity(), self.items.capacity());
-        self.quota.open.begin();
-        self.quota.files.begin();
+        self.shares.open.begin();
+        self.shares.files.begin();
         if !is_much(self.waiting.len(), open) && !is_much(self.items.len(), files) {
             return;
         }
         for id in self.programs.ids() {
             let Some(program) = self.programs.get(id) else { continue };
             let group = program.group;
-            self.quota.open.want(group, id.0, program.open.saturating_add(program.refused));
-            self.quota.files.want(group, id.0, program.files.saturating_add(program.refused));
+            self.shares.open.want(group, id.0, program.open.saturating_add(program.refused));
+            self.shares.files.want(group, id.0, program.files.saturating_add(program.refused));
         }
-        self.quota.open.divide(open);
-        self.quota.files.divide(files);
-        if !self.quota.open.is_crowded() && !self.quota.files.is_crowded() {
+        self.shares.open.divide(open);
+        self.shares.files.divide(files);
+        if !self.shares.open.is_crowded() && !self.shares.files.is_crowded() {
             return;
         }
         for number in 0..self.programs.end() {
@@ -56,7 +56,7 @@ impl BinaryAttestation {
             let Some(program) = self.programs.get(id) else { continue };
             // Its executable, the first of its files, stays.
             let allowed = |shares: &Shares| shares.allowed(number).max(1);
-            let most = (allowed(&self.quota.open), allowed(&self.quota.files));
+            let most = (allowed(&self.shares.open), allowed(&self.shares.files));
             if program.open > most.0 || program.files > most.1 {
                 self.cut(id, most);
             }
@@ -115,12 +115,12 @@ impl BinaryAttestation {
         let programs = self.programs.len().max(1);
         let has = |shares: &Shares, own: u32, used: usize, room: usize| {
             let is_below = (own as usize) < (room / programs).max(1);
-            let is_reserved = used >= room - room / QUOTA_SPARE_PART;
+            let is_reserved = used >= room - room / PROGRAM_SPARE_PART;
             used < room && own < shares.allowed(id.0).max(1) && (is_below || !is_reserved)
         };
         let (open, files) = (self.waiting.capacity(), self.items.capacity());
-        (!needs_file || has(&self.quota.files, program.files, self.items.len(), files))
-            && (!needs_open || has(&self.quota.open, program.open, self.waiting.len(), open))
+        (!needs_file || has(&self.shares.files, program.files, self.items.len(), files))
+            && (!needs_open || has(&self.shares.open, program.open, self.waiting.len(), open))
     }
 
     /// Counts a file of a program that found no room.
@@ -134,11 +134,11 @@ impl BinaryAttestation {
     /// not decided any more.
     pub(super) fn insert_program(&mut self, program: TrackedProgram) -> Option<RowId> {
         if self.programs.len() == self.programs.capacity() {
-            let (end, first) = (self.programs.end(), self.quota.next);
+            let (end, first) = (self.programs.end(), self.shares.next);
             let in_turn = (first..end).chain(0..first.min(end)).map(RowId);
             let gone = |id: &RowId| self.programs.get(*id).is_some_and(|it| it.is_gone);
             if let Some(id) = in_turn.into_iter().find(gone) {
-                self.quota.next = id.0 + 1;
+                self.shares.next = id.0 + 1;
                 self.give_up(id);
             }
         }
