@@ -28,7 +28,7 @@ use panoptes_tables::{AddressedRows, Insertion};
 /// have got a new root after its page was copied: then each task is found by the one before it.
 const EXTRA_ROUNDS_MAX: u32 = 64;
 /// The same for tasks that neither the IDR nor a list shows.
-const HEARSAY_ROUNDS_MAX: u32 = 8;
+const TASK_HINT_ROUNDS_MAX: u32 = 8;
 
 /// How far the task list and the thread groups were followed in this scan. Each entry is followed
 /// once, however many rounds it takes to read the tasks that no row shows.
@@ -121,7 +121,7 @@ impl Walker {
         let mut lists = TaskListCursor::begin(&self.snapshot.threads, self.snapshot.copied, kernel);
         self.scratch.groups.clear();
         self.follow_lists(memory, &mut lists, &mut found);
-        self.read_hearsay(memory, &mut lists, &mut found);
+        self.read_task_hints(memory, &mut lists, &mut found);
         if !self.snapshot.task_list_closed {
             lists.turn_back(&self.snapshot.threads, kernel);
             self.follow_lists(memory, &mut lists, &mut found);
@@ -138,21 +138,21 @@ impl Walker {
     }
 
     /// Reads the tasks that neither the IDR nor a list shows, and what these lead to.
-    fn read_hearsay(
+    fn read_task_hints(
         &mut self,
         memory: &mut ScannedMemory<'_>,
         lists: &mut TaskListCursor,
         found: &mut Vec<KernelVa>,
     ) {
-        for _ in 0..HEARSAY_ROUNDS_MAX {
+        for _ in 0..TASK_HINT_ROUNDS_MAX {
             found.clear();
-            self.follow_hearsay(memory.kernel, found);
-            if found.is_empty() || !self.fetch_hearsay(memory, found) {
+            self.follow_task_hints(memory.kernel, found);
+            if found.is_empty() || !self.fetch_task_hints(memory, found) {
                 return;
             }
             self.follow_lists(memory, lists, found);
         }
-        let stop = EarlyStop::TooLong { limit: HEARSAY_ROUNDS_MAX };
+        let stop = EarlyStop::TooLong { limit: TASK_HINT_ROUNDS_MAX };
         self.snapshot.losses.stop(WalkedStructure::TaskHints, stop);
     }
 

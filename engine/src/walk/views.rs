@@ -179,7 +179,7 @@ impl Candidates<'_> {
 impl Walker {
     /// Follows every way to tasks other than the IDR and the two lists, over the rows; collects
     /// tasks without a row.
-    pub(super) fn follow_hearsay(&mut self, kernel: &Kernel, found: &mut Vec<KernelVa>) {
+    pub(super) fn follow_task_hints(&mut self, kernel: &Kernel, found: &mut Vec<KernelVa>) {
         let layout = &kernel.layouts.task_struct;
         let threads = &mut self.snapshot.threads;
         let (visited, losses) = (&mut self.visited, &mut self.snapshot.losses);
@@ -219,7 +219,7 @@ impl Walker {
 
     /// Reads tasks found only through hints and adds a row for each that is certainly one.
     /// Returns whether it added any.
-    pub(super) fn fetch_hearsay(
+    pub(super) fn fetch_task_hints(
         &mut self,
         memory: &mut ScannedMemory<'_>,
         addresses: &[KernelVa],

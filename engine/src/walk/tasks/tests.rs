@@ -213,13 +213,13 @@ fn a_chain_of_tasks_that_no_list_shows_is_cut_and_named() {
         let (mut walker, mut lists) = tasks.follow();
         let kernel = &tasks.kernel;
         tasks.memory.walk(&mut walker, kernel, |walker, memory| {
-            walker.read_hearsay(memory, &mut lists, &mut Vec::with_capacity(4096));
+            walker.read_task_hints(memory, &mut lists, &mut Vec::with_capacity(4096));
         });
         (walker.snapshot.threads.len() - 2, stops(&walker))
     };
     assert_eq!(stops_of(7), (7, vec![]));
-    let stop = format!("chain of tasks that no list shows: longer than {HEARSAY_ROUNDS_MAX}");
-    assert_eq!(stops_of(20), (HEARSAY_ROUNDS_MAX as usize, vec![stop]));
+    let stop = format!("chain of tasks that no list shows: longer than {TASK_HINT_ROUNDS_MAX}");
+    assert_eq!(stops_of(20), (TASK_HINT_ROUNDS_MAX as usize, vec![stop]));
 }
 
 /// A node of the pid tree, `shift` bits above the entries.
