@@ -132,9 +132,9 @@ pub(super) enum ReturnReason {
     Panicked(String),
 }
 
-/// What a look at a system has shown.
+/// The outcome of a look at a system between scans.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Look {
+enum EarlyCheck {
     /// There is nothing to do.
     Nothing,
     /// It waits until early scans may use more.
@@ -451,9 +451,9 @@ impl<S: ScanTarget> Scanner<S> {
         for step in 0..count {
             let at = (self.early_next + step) % count;
             match self.look(at, now, due) {
-                Look::Nothing => {}
-                Look::Waits => return false,
-                Look::Scans => {
+                EarlyCheck::Nothing => {}
+                EarlyCheck::Waits => return false,
+                EarlyCheck::Scans => {
                     self.early_next = at + 1;
                     return true;
                 }
@@ -464,14 +464,14 @@ impl<S: ScanTarget> Scanner<S> {
 
     /// Looks at a system's count of forks, and makes the system due if that has grown, or if
     /// findings wait.
-    fn look(&mut self, at: usize, now: u64, due: u64) -> Look {
+    fn look(&mut self, at: usize, now: u64, due: u64) -> EarlyCheck {
         let (begin, is_shared) = (self.now_ns(), self.slots.len() > 1);
         let Self { slots, scratch, state, stock, .. } = self;
-        let Some(scratch) = scratch else { return Look::Nothing };
+        let Some(scratch) = scratch else { return EarlyCheck::Nothing };
         let slot = &mut slots[at];
         let cost = slot.early.cost_ns(slot.cost.ns());
         if slot.cost.scans == 0 || !slot.system.can_look() || !slot.early.may(now, cost, *stock) {
-            return Look::Nothing;
+            return EarlyCheck::Nothing;
         }
         if slot.early.is_due(now) && stock.left() > 0 {
             // It reads memory, which may not answer.
@@ -486,22 +486,22 @@ impl<S: ScanTarget> Scanner<S> {
                 }
                 Err(panic) => {
                     self.give_up(at, panic);
-                    return Look::Waits;
+                    return EarlyCheck::Waits;
                 }
             }
         }
         if !slot.early.is_lively(now) {
-            return Look::Nothing;
+            return EarlyCheck::Nothing;
         }
         if cost > stock.left() {
-            return Look::Waits;
+            return EarlyCheck::Waits;
         }
         // It must delay no other system.
         if is_shared && now.saturating_add(cost) > due {
-            return Look::Nothing;
+            return EarlyCheck::Nothing;
         }
         slot.turn.advance(now);
-        Look::Scans
+        EarlyCheck::Scans
     }
 
     /// Whether it looks for systems to scan early.
