@@ -115,19 +115,19 @@ pub trait Detector {
     fn begin_scan(&mut self) {}
 
     /// Receives one change of the tracked state.
-    fn observe(&mut self, _scene: &mut DetectorContext<'_>, _change: &Change<'_>) {}
+    fn observe(&mut self, _context: &mut DetectorContext<'_>, _change: &Change<'_>) {}
 
     /// Checks the scan that `state` was last updated from.
     fn update(
         &mut self,
-        _scene: &mut DetectorContext<'_>,
+        _context: &mut DetectorContext<'_>,
         _state: &MachineState,
         _files: &mut dyn ContentSource,
     ) {
     }
 
     /// Reports what waited for the content of files, as far as it is known by now.
-    fn settle(&mut self, _scene: &mut DetectorContext<'_>, _files: &mut dyn ContentSource) {}
+    fn settle(&mut self, _context: &mut DetectorContext<'_>, _files: &mut dyn ContentSource) {}
 
     /// Offers findings once more that were not accepted: no scan follows. Returns the number of
     /// those that were not offered.
@@ -294,12 +294,12 @@ macro_rules! detectors {
             pub fn update_unless(
                 &mut self,
                 must_stop: &dyn Fn() -> bool,
-                scene: &mut DetectorContext<'_>,
+                context: &mut DetectorContext<'_>,
                 state: &MachineState,
                 files: &mut dyn ContentSource,
             ) -> bool {
                 $(if !must_stop() {
-                    self.$folder.update(scene, state, files);
+                    self.$folder.update(context, state, files);
                 })*
                 !must_stop()
             }
@@ -345,17 +345,17 @@ macro_rules! detectors {
             }
 
             /// [`Detector::observe`] of each.
-            pub fn observe(&mut self, scene: &mut DetectorContext<'_>, change: &Change<'_>) {
-                $(self.$folder.observe(scene, change);)*
+            pub fn observe(&mut self, context: &mut DetectorContext<'_>, change: &Change<'_>) {
+                $(self.$folder.observe(context, change);)*
             }
 
             /// [`Detector::settle`] of each.
             pub fn settle(
                 &mut self,
-                scene: &mut DetectorContext<'_>,
+                context: &mut DetectorContext<'_>,
                 files: &mut dyn ContentSource,
             ) {
-                $(self.$folder.settle(scene, files);)*
+                $(self.$folder.settle(context, files);)*
             }
 
             /// [`Detector::finish`] of each.

@@ -148,9 +148,9 @@ impl Reader {
         self.state.update(&self.snapshot, self.now, observe);
         let cx = self.state.scan_context(&self.snapshot, self.now);
         let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
-        let scene = &mut DetectorContext { memory, cx: &cx, out: &mut reporter };
-        permissions.update(scene, &self.state, &mut *self.files);
-        self.attest.update(scene, &self.state, &mut *self.files);
+        let context = &mut DetectorContext { memory, cx: &cx, out: &mut reporter };
+        permissions.update(context, &self.state, &mut *self.files);
+        self.attest.update(context, &self.state, &mut *self.files);
         reporter.end_scan(&cx, &self.state);
         reporter.report_gaps(&cx, &mut self.lost.missed(&self.losses));
         self.producer.flush();

@@ -461,18 +461,18 @@ impl WatchedMachine {
         self.figures.end(ScanStage::Compare, budget);
         let cx = self.state.scan_context(snapshot, now);
         let memory = MachineMemory { source: &mut *source, kernel };
-        let scene = &mut DetectorContext { memory, cx: &cx, out: &mut reporter };
-        if !detectors.update_unless(must_stop, scene, &self.state, contents) {
+        let context = &mut DetectorContext { memory, cx: &cx, out: &mut reporter };
+        if !detectors.update_unless(must_stop, context, &self.state, contents) {
             return Err(ScanError::Stopped);
         }
         self.figures.end(ScanStage::Detect, budget);
         if contents.has_work() {
             let shipped = detectors.binary_attestation.shipped();
-            contents.work(scene.memory.source, kernel, SLICE_BYTES, shipped.as_ref());
+            contents.work(context.memory.source, kernel, SLICE_BYTES, shipped.as_ref());
             if budget.must_stop() {
                 return Err(ScanError::Stopped);
             }
-            detectors.settle(scene, contents);
+            detectors.settle(context, contents);
         }
         self.figures.end(ScanStage::Hash, budget);
         report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);

@@ -226,7 +226,7 @@ impl Detector for BinaryAttestation {
     /// Checks everything new in the scan, and reports what can be decided.
     fn update(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         contents: &mut dyn ContentSource,
     ) {
@@ -238,18 +238,18 @@ impl Detector for BinaryAttestation {
         self.lost.begin_scan();
         self.divide_room();
         for (id, process) in state.processes() {
-            self.look_at(scene.cx, state, id, process);
+            self.look_at(context.cx, state, id, process);
         }
         self.remove_ended(state);
-        self.settle(scene, contents);
+        self.settle(context, contents);
     }
 
     /// Reports what can be decided by now, in the order in which it was found.
-    fn settle(&mut self, scene: &mut DetectorContext<'_>, contents: &mut dyn ContentSource) {
+    fn settle(&mut self, context: &mut DetectorContext<'_>, contents: &mut dyn ContentSource) {
         self.unjudged.begin_scan();
         let mut kept = 0;
         for at in 0..self.waiting.len() {
-            if !self.settle_one(at, scene, contents) {
+            if !self.settle_one(at, context, contents) {
                 self.count_unjudged(at);
                 self.move_waiting(at, kept);
                 kept += 1;
@@ -299,7 +299,7 @@ impl BinaryAttestation {
     fn settle_one(
         &mut self,
         at: usize,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         contents: &mut dyn ContentSource,
     ) -> bool {
         let Some(&waiting) = self.waiting.get(at) else { return false };
@@ -315,7 +315,7 @@ impl BinaryAttestation {
         // A new finding is offered in any case: it may be of another kind.
         let may_alert = may_alert || !is_owed;
         let mut is_lost = false;
-        let (cx, out): (_, &mut dyn Findings) = (scene.cx, &mut *scene.out);
+        let (cx, out): (_, &mut dyn Findings) = (context.cx, &mut *context.out);
         let decided = self.decide(&waiting, (cx, out), contents, may_alert, &mut is_lost);
         if matches!(decided, FileDecision::NoAlert | FileDecision::Alerted) {
             if is_owed && decided == FileDecision::NoAlert {

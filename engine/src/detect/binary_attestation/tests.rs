@@ -153,8 +153,8 @@ impl Watch {
             Acceptance::Yes
         };
         let memory = MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
-        let scene = &mut DetectorContext { memory, cx: &cx, out };
-        self.attest.update(scene, &self.state, &mut self.files);
+        let context = &mut DetectorContext { memory, cx: &cx, out };
+        self.attest.update(context, &self.state, &mut self.files);
         found
     }
 

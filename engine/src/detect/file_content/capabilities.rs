@@ -131,12 +131,12 @@ impl FileContent {
     }
 
     /// Looks at the processes that were noted in this scan.
-    pub(super) fn look_at_capabilities(&mut self, scene: &mut DetectorContext<'_>) {
+    pub(super) fn look_at_capabilities(&mut self, context: &mut DetectorContext<'_>) {
         if self.looked.is_empty() {
             return;
         }
         let looked = core::mem::take(&mut self.looked);
-        let (snapshot, kernel) = (scene.cx.snapshot, scene.memory.kernel);
+        let (snapshot, kernel) = (context.cx.snapshot, context.memory.kernel);
         self.reader.forget_translations();
         self.reader.clear();
         let mut objects: ArrayVec<Option<u32>, LOOKED_MAX> = ArrayVec::new();
@@ -147,7 +147,7 @@ impl FileContent {
             let levels = kernel.space.levels;
             objects.push(self.reader.push_user(levels, root, UserVa(stack), STACK_BYTES));
         }
-        self.reader.run(scene.memory.source, kernel.space.levels);
+        self.reader.run(context.memory.source, kernel.space.levels);
         for (&index, object) in looked.iter().zip(objects) {
             let stack = object.and_then(|object| self.reader.object(object as usize));
             let row = &snapshot.processes[index];
@@ -158,7 +158,7 @@ impl FileContent {
             };
             let Some(program) = program(snapshot, row).filter(|_| gained != 0) else { continue };
             if self.paths.may_have_new_capabilities(program) {
-                self.take_program(scene.cx, row, gained);
+                self.take_program(context.cx, row, gained);
             } else {
                 self.paths.note_given(program, gained);
             }

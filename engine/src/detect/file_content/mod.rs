@@ -286,11 +286,11 @@ impl Detector for FileContent {
     }
 
     /// Records a change if it is the closing of a descriptor, or about a package manager.
-    fn observe(&mut self, scene: &mut DetectorContext<'_>, change: &Change<'_>) {
+    fn observe(&mut self, context: &mut DetectorContext<'_>, change: &Change<'_>) {
         if !self.wanted {
             return;
         }
-        let snapshot = scene.cx.snapshot;
+        let snapshot = context.cx.snapshot;
         let (process, descriptor, file, inode, opened) = match *change {
             Change::WriterClosed { process, descriptor, file, inode, opened } => {
                 (process, descriptor, file, inode, opened)
@@ -298,18 +298,18 @@ impl Detector for FileContent {
             Change::DescriptorOpened { process, descriptor } => {
                 // When it closes the file, its ancestors may have ended.
                 if descriptor.writes_a_file() {
-                    let (writer, now) = ((process, &descriptor), scene.cx.now);
+                    let (writer, now) = ((process, &descriptor), context.cx.now);
                     self.packages.manager_of_writer(snapshot, writer, now, &mut self.strings);
-                    self.nameless.note(&descriptor, scene.cx.now.monotonic);
+                    self.nameless.note(&descriptor, context.cx.now.monotonic);
                 }
                 return;
             }
             Change::ProcessCreated(process) | Change::ProcessExecuted { process, .. } => {
                 self.note_capabilities(snapshot, process);
-                return self.look_at_program(scene.cx, process);
+                return self.look_at_program(context.cx, process);
             }
             Change::ProcessTerminated(process) => {
-                return self.packages.note_end(process.key, scene.cx.now, &snapshot.machine);
+                return self.packages.note_end(process.key, context.cx.now, &snapshot.machine);
             }
             _ => return,
         };
@@ -331,11 +331,11 @@ impl Detector for FileContent {
             }
             _ => None,
         };
-        let (writer, now) = ((process, &descriptor), scene.cx.now);
+        let (writer, now) = ((process, &descriptor), context.cx.now);
         let manager = self.packages.manager_of_writer(snapshot, writer, now, &mut self.strings);
         self.closings.push(ClosedDescriptor {
             stage: ClosingStage::New,
-            process: described.copy(scene.cx.strings, &mut self.strings, others),
+            process: described.copy(context.cx.strings, &mut self.strings, others),
             index: descriptor.index,
             name,
             previous: None,
@@ -346,11 +346,13 @@ impl Detector for FileContent {
             opened,
             file,
             inode,
-            since: scene.cx.now,
+            since: context.cx.now,
             is_open: false,
             closed_scans: 0,
             is_running: false,
-            is_nameless_by_chance: self.nameless.is_by_chance(&descriptor, scene.cx.now.monotonic),
+            is_nameless_by_chance: self
+                .nameless
+                .is_by_chance(&descriptor, context.cx.now.monotonic),
             manager,
         });
     }
@@ -359,30 +361,30 @@ impl Detector for FileContent {
     /// is over.
     fn update(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         _state: &MachineState,
         files: &mut dyn ContentSource,
     ) {
-        self.check(scene, files);
+        self.check(context, files);
     }
 
     /// Reports changed files whose hashes are known or whose wait is over.
-    fn settle(&mut self, scene: &mut DetectorContext<'_>, files: &mut dyn ContentSource) {
+    fn settle(&mut self, context: &mut DetectorContext<'_>, files: &mut dyn ContentSource) {
         for closing in &mut self.closings {
             if let ClosingStage::TemporaryName { for_long } = closing.stage
-                && closing.keeps_name(for_long && !self.rules.others, scene.cx.now)
+                && closing.keeps_name(for_long && !self.rules.others, context.cx.now)
             {
                 closing.stage = ClosingStage::of_unimportant(self.rules.others);
             }
         }
         // A descriptor that was open while its file changed tells more than one that was opened
         // just after the change, and stands for both.
-        self.report_due(scene, files, false);
-        self.report_due(scene, files, true);
+        self.report_due(context, files, false);
+        self.report_due(context, files, true);
         self.remove_over();
         let Self { packages, strings, closings, paths, .. } = self;
-        let now = scene.cx.now.monotonic;
-        packages.report(scene, strings, |manager, ended| {
+        let now = context.cx.now.monotonic;
+        packages.report(context, strings, |manager, ended| {
             closings.iter().any(|closing| closing.manager == Some(manager))
                 || paths.may_find_until(ended, now)
         });
@@ -419,7 +421,7 @@ impl FileContent {
     /// first sight.
     fn report_due(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         files: &mut dyn ContentSource,
         from_before: bool,
     ) {
@@ -428,7 +430,7 @@ impl FileContent {
             if closing.is_from_before() != from_before {
                 continue;
             }
-            let (now, has_waited) = (scene.cx.now, closing.has_waited(scene.cx.now));
+            let (now, has_waited) = (context.cx.now, closing.has_waited(context.cx.now));
             if let Some(manager) = closing.manager.filter(|_| matters) {
                 match self.packages.is_trusted(manager, &self.shipped, files) {
                     Some(true) if closing.is_due(true, now) => {
@@ -454,8 +456,8 @@ impl FileContent {
             }
             let name = closing.name.map(|id| self.strings.get(id));
             let weight = (matters, self.rules.severity(name));
-            let (cx, strings) = (scene.cx, &self.strings);
-            let accepted = closing.report(strings, cx, scene.out, known.as_ref(), weight);
+            let (cx, strings) = (context.cx, &self.strings);
+            let accepted = closing.report(strings, cx, context.out, known.as_ref(), weight);
             if accepted == Acceptance::No {
                 continue;
             }
@@ -467,23 +469,23 @@ impl FileContent {
         }
     }
 
-    fn check(&mut self, scene: &mut DetectorContext<'_>, files: &mut dyn ContentSource) {
+    fn check(&mut self, context: &mut DetectorContext<'_>, files: &mut dyn ContentSource) {
         self.waits = false;
         for closing in &mut self.closings {
-            let counts = scene.cx.snapshot.counts();
+            let counts = context.cx.snapshot.counts();
             closing.closed_scans = closing.closed_scans.saturating_add(counts);
         }
         if self.closings.iter().any(ClosedDescriptor::awaits_close) {
-            self.follow_files(scene.cx.snapshot, scene.cx.now);
-            self.read_inodes(&mut scene.memory);
+            self.follow_files(context.cx.snapshot, context.cx.now);
+            self.read_inodes(&mut context.memory);
         }
-        self.read_names(&mut scene.memory, (scene.cx.now, &scene.cx.snapshot.machine));
+        self.read_names(&mut context.memory, (context.cx.now, &context.cx.snapshot.machine));
         if self.closings.iter().any(|closing| closing.stage == ClosingStage::Changed) {
-            self.judge(scene.cx.snapshot);
+            self.judge(context.cx.snapshot);
         }
-        self.settle(scene, files);
-        self.look_at_capabilities(scene);
-        self.follow_paths(scene, files);
+        self.settle(context, files);
+        self.look_at_capabilities(context);
+        self.follow_paths(context, files);
     }
 
     fn report_rest(

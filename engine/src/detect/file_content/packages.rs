@@ -365,7 +365,7 @@ impl Packages {
     /// Where there are as many as possible, those that have ended make room.
     pub(super) fn report(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         strings: &mut Strings,
         is_awaited: impl Fn(ProcessKey, Monotonic) -> bool,
     ) {
@@ -374,7 +374,7 @@ impl Packages {
             let ended = manager.ended;
             ended.is_some_and(|ended| is_full || !is_awaited(manager.key, ended.at))
         };
-        let now = scene.cx.now.monotonic;
+        let now = context.cx.now.monotonic;
         let has_paused = |manager: &ManagerProcess| {
             match (manager.times, manager.writes) {
                 (InstallTimes::AllAlong, _) => false,
@@ -396,13 +396,13 @@ impl Packages {
                 files: &manager.files,
                 strings,
             };
-            if scene.found(&Finding::PackageFiles(&found)) == Acceptance::Yes {
+            if context.found(&Finding::PackageFiles(&found)) == Acceptance::Yes {
                 manager.count = 0;
                 manager.files.drain(..).for_each(|name| strings.release(name));
             }
         }
         let Self { managers, writers, past, .. } = self;
-        let boot_to_real_ns = scene.cx.snapshot.machine.boot_to_real_ns;
+        let boot_to_real_ns = context.cx.snapshot.machine.boot_to_real_ns;
         managers.retain(|manager| {
             let stays = manager.count > 0 || !is_over(manager);
             if !stays {

@@ -88,7 +88,7 @@ pub(super) fn step(
 pub(super) fn report(
     paths: &mut Paths,
     (strings, rules): (&Strings, &ContentRules),
-    scene: &mut DetectorContext<'_>,
+    context: &mut DetectorContext<'_>,
 ) {
     for at in 0..paths.waiting().len() {
         let change = paths.waiting()[at];
@@ -97,7 +97,7 @@ pub(super) fn report(
         }
         let severity = rules.severity(Some(strings.get(change.path)));
         let found = paths.access_change(&change, strings, severity);
-        if scene.found(&Finding::PermissionChange(&found)) == Acceptance::Yes {
+        if context.found(&Finding::PermissionChange(&found)) == Acceptance::Yes {
             paths.end(at);
         }
     }

@@ -19,7 +19,7 @@ impl FileContent {
     /// Looks for changed paths, and reports those that nothing else explains.
     pub(super) fn follow_paths(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         files: &mut dyn ContentSource,
     ) {
         let Self {
@@ -37,7 +37,7 @@ impl FileContent {
         if !paths.is_wanted {
             return;
         }
-        let (snapshot, now, memory) = (scene.cx.snapshot, scene.cx.now, &mut scene.memory);
+        let (snapshot, now, memory) = (context.cx.snapshot, context.cx.now, &mut context.memory);
         let by = (&**rules, &**shipped);
         paths.look((reader, memory), (snapshot, now), by, explained, strings);
         let hash = paths.hasher();
@@ -82,10 +82,10 @@ impl FileContent {
                 change.end();
             }
         }
-        report(changes, (strings, rules), explained, (scene, files));
-        permissions::report(paths, (strings, rules), scene);
+        report(changes, (strings, rules), explained, (context, files));
+        permissions::report(paths, (strings, rules), context);
         paths.remove_over(strings);
-        paths.report_removed(scene, strings, rules);
+        paths.report_removed(context, strings, rules);
     }
 }
 
@@ -94,7 +94,7 @@ fn report(
     changes: &mut [PendingPathChange],
     (strings, rules): (&Strings, &ContentRules),
     explained: &mut RecentList<ReportedContent>,
-    (scene, files): (&mut DetectorContext<'_>, &mut dyn ContentSource),
+    (context, files): (&mut DetectorContext<'_>, &mut dyn ContentSource),
 ) {
     let severity = |change: &PendingPathChange| rules.severity(Some(strings.get(change.path)));
     for at in 0..changes.len() {
@@ -102,7 +102,7 @@ fn report(
         if !change.is_due() || !change.is_content() {
             continue;
         }
-        let (first, may_wait) = (change, !change.has_waited(scene.cx.now));
+        let (first, may_wait) = (change, !change.has_waited(context.cx.now));
         let is_beside = |other: &&PendingPathChange| !other.is_over() && other.is_beside(&first);
         let beside = changes.iter().filter(is_beside).count();
         let are_together = beside >= TOGETHER_MIN;
@@ -125,7 +125,7 @@ fn report(
         let mut found = change.change(strings, known.as_ref(), weight);
         let paths = &others[..others.len().min(NAMES_MAX)];
         found.others = NewNames { count: others.len(), paths, strings: Some(strings) };
-        if scene.out.found(scene.cx, &Finding::PathChange(&found)) != Acceptance::Yes {
+        if context.out.found(context.cx, &Finding::PathChange(&found)) != Acceptance::Yes {
             continue;
         }
         for other in changes.iter_mut().filter(|other| is_with(other)) {

@@ -95,13 +95,13 @@ impl Detector for HiddenConnections {
 
     fn update(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         _: &MachineState,
         _: &mut dyn ContentSource,
     ) {
-        self.note_scan(scene.cx.snapshot, scene.cx.now);
+        self.note_scan(context.cx.snapshot, context.cx.now);
         self.owed
-            .retain(|hidden| scene.found(&Finding::HiddenConnection(hidden)) == Acceptance::No);
+            .retain(|hidden| context.found(&Finding::HiddenConnection(hidden)) == Acceptance::No);
     }
 
     fn unchecked(&mut self) -> &mut Loss {

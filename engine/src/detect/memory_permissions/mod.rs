@@ -236,9 +236,9 @@ impl Detector for MemoryPermissions {
         self.of_process = None;
     }
 
-    fn observe(&mut self, scene: &mut DetectorContext<'_>, change: &Change<'_>) {
-        if let Some(judged) = self.judge(&mut scene.memory, scene.cx, change)
-            && scene.found(&Finding::MemoryPermissions(&judged)) == Acceptance::No
+    fn observe(&mut self, context: &mut DetectorContext<'_>, change: &Change<'_>) {
+        if let Some(judged) = self.judge(&mut context.memory, context.cx, change)
+            && context.found(&Finding::MemoryPermissions(&judged)) == Acceptance::No
         {
             self.owe(&judged);
         }
@@ -247,11 +247,11 @@ impl Detector for MemoryPermissions {
     /// Reports again what was not accepted.
     fn update(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         _files: &mut dyn ContentSource,
     ) {
-        self.offer_owed(scene.cx, scene.out, state);
+        self.offer_owed(context.cx, context.out, state);
     }
 
     fn finish(

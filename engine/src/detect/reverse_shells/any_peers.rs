@@ -40,7 +40,7 @@ impl ReverseShells {
     /// one of the same process. The search for its input is that of [`Self::follow_over`].
     pub(super) fn watch_any_peers(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
@@ -67,7 +67,7 @@ impl ReverseShells {
         if self.follow_on(&shell, Edges::Usual) {
             self.count_cut(&shell);
         }
-        let Some(mut candidate) = self.any_peer(scene, state, &shell, &sources) else { return };
+        let Some(mut candidate) = self.any_peer(context, state, &shell, &sources) else { return };
         let Some(pair) = self.pair(&shell, candidate.object) else { return };
         let shape = (ConnectionPosition::Relayed, ConnectionPosition::Relayed);
         // Only a pair that is watched costs a look at other processes.
@@ -83,9 +83,9 @@ impl ReverseShells {
             settled: SettlingTime::HELD,
             fed: None,
         };
-        if let Some(seen) = self.settled(&question, scene.cx.now) {
+        if let Some(seen) = self.settled(&question, context.cx.now) {
             (candidate.reason, candidate.seen) = (Some(Reason::AnyPeer), seen);
-            self.report_first(scene, state, &shell, &[candidate], &candidate);
+            self.report_first(context, state, &shell, &[candidate], &candidate);
         }
     }
 
@@ -105,7 +105,7 @@ impl ReverseShells {
     /// them was reported.
     fn any_peer(
         &mut self,
-        scene: &DetectorContext<'_>,
+        context: &DetectorContext<'_>,
         state: &MachineState,
         shell: &Shell<'_>,
         sources: &[ReachedSocket],
@@ -119,7 +119,7 @@ impl ReverseShells {
         if candidates.iter().any(|it| self.reported.has(shell.snapshot, it.object)) {
             return None;
         }
-        candidates.into_iter().find(|it| !self.is_any_peer_exempt(scene, state, shell, it))
+        candidates.into_iter().find(|it| !self.is_any_peer_exempt(context, state, shell, it))
     }
 
     /// The socket that output may go to: the same one, or else another one of the same process.
@@ -151,7 +151,7 @@ impl ReverseShells {
     /// Whether the holder of a socket is a login server, or passes what it gets into a container.
     fn is_any_peer_exempt(
         &mut self,
-        scene: &DetectorContext<'_>,
+        context: &DetectorContext<'_>,
         state: &MachineState,
         shell: &Shell<'_>,
         candidate: &ShellCandidate,
@@ -165,7 +165,7 @@ impl ReverseShells {
         let inner = snapshot.descriptors.at(hop.inner).and_then(|row| row.file);
         let inner = self.graph.object_of(snapshot, inner, Edges::Usual);
         let has_terminal = inner.is_some_and(|inner| is_master(snapshot, inner));
-        let known = KnownProcesses { cx: scene.cx, state };
+        let known = KnownProcesses { cx: context.cx, state };
         known.is_named(&self.login_servers, process, &mut self.path)
             || known.serves_logins(process, &mut self.path)
             || has_terminal && known.serves_datagram_logins(process, &mut self.path)

@@ -65,8 +65,8 @@ impl ReverseShells {
 
     /// Reports shells that this scan does not show any more, or not their connection, while their
     /// starters still hold what fed them.
-    pub(super) fn report_ended(&mut self, scene: &mut DetectorContext<'_>, state: &MachineState) {
-        let snapshot = scene.cx.snapshot;
+    pub(super) fn report_ended(&mut self, context: &mut DetectorContext<'_>, state: &MachineState) {
+        let snapshot = context.cx.snapshot;
         let mut ended = ArrayVec::<UndecidedPair, ENDED_OF_ONE_SCAN>::new();
         let all = self.pending.undecided();
         let all =
@@ -75,7 +75,7 @@ impl ReverseShells {
         for one in ended {
             if !self.reported.makes_room(true) {
                 self.lost.stand(1, Some(one.pair.process.process_id));
-            } else if report(scene, state, &one) == Acceptance::Yes {
+            } else if report(context, state, &one) == Acceptance::Yes {
                 let rows = snapshot.connections.indexes().map(ChannelEnd::Connection);
                 let key = Some(one.pair.key);
                 let mut same = rows.filter(|&it| self.reported.key(snapshot, it) == key);
@@ -113,12 +113,12 @@ fn has_ended(snapshot: &Snapshot, one: &UndecidedPair) -> bool {
 }
 
 fn report(
-    scene: &mut DetectorContext<'_>,
+    context: &mut DetectorContext<'_>,
     state: &MachineState,
     one: &UndecidedPair,
 ) -> Acceptance {
     let UndecidedPair { pair, fed, begun, scans } = *one;
-    let facts = |key| state.find(key).map(|process| process.facts(scene.cx.strings));
+    let facts = |key| state.find(key).map(|process| process.facts(context.cx.strings));
     let of_shell = ProcessFacts {
         name: c_string(&fed.name),
         process_id: pair.process.process_id,
@@ -137,12 +137,12 @@ fn report(
         out_end: None,
         interpreter: fed.interpreter,
         is_tunnel: false,
-        since_ns: scene.cx.now.real_of(begun),
+        since_ns: context.cx.now.real_of(begun),
         scans,
         members: &members,
         is_cut: false,
         inward: &[step(0, Some(fed.through)), step(1, None)],
         outward: &[],
     };
-    scene.found(&Finding::ReverseShell(&finding))
+    context.found(&Finding::ReverseShell(&finding))
 }

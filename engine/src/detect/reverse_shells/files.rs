@@ -29,15 +29,15 @@ impl ReverseShells {
     /// the last search are lost.
     pub(super) fn follow_over_files(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
     ) {
         if self.graph.begin_apart() {
-            if !self.follow_over(scene, state, shell, files, Edges::WithFiles) {
+            if !self.follow_over(context, state, shell, files, Edges::WithFiles) {
                 let shell = self.recognised(shell, files);
-                self.watch_one_foot(scene, state, &shell, Edges::WithFiles);
+                self.watch_one_foot(context, state, &shell, Edges::WithFiles);
             }
             self.graph.end_apart();
         } else {

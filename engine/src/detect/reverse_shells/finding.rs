@@ -145,7 +145,7 @@ impl ReverseShells {
     /// room for the record.
     pub(super) fn report(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: &Shell<'_>,
         candidate: &ShellCandidate,
@@ -159,7 +159,9 @@ impl ReverseShells {
         let mut members = ArrayVec::<ChainMember<'_>, MEMBERS_MAX>::new();
         for (process, (descriptors, connections, is_cut)) in known.iter().zip(&held.ranges) {
             members.push(ChainMember {
-                process: process.map(|process| process.facts(scene.cx.strings)).unwrap_or_default(),
+                process: process
+                    .map(|process| process.facts(context.cx.strings))
+                    .unwrap_or_default(),
                 descriptors: &held.descriptors[descriptors.clone()],
                 connections: &held.connections[connections.clone()],
                 is_cut: *is_cut,
@@ -188,7 +190,7 @@ impl ReverseShells {
             inward: &inward,
             outward: &outward,
         };
-        scene.found(&Finding::ReverseShell(&finding)) == Acceptance::Yes
+        context.found(&Finding::ReverseShell(&finding)) == Acceptance::Yes
     }
 
     /// The chain's processes: ancestors of the interpreter that hold the connection too, then those

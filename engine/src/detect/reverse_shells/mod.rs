@@ -193,7 +193,7 @@ impl Detector for ReverseShells {
     /// are not known.
     fn update(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         files: &mut dyn ContentSource,
     ) {
@@ -201,7 +201,7 @@ impl Detector for ReverseShells {
             return;
         }
         self.lost.begin_scan();
-        let snapshot = scene.cx.snapshot;
+        let snapshot = context.cx.snapshot;
         let is_partial = !snapshot.left.is_empty();
         // An early scan often comes in the middle of a change.
         let was_cut = core::mem::replace(&mut self.was_cut, is_partial || snapshot.is_early);
@@ -209,7 +209,7 @@ impl Detector for ReverseShells {
         self.pending.begin_scan(cut);
         self.turns.begin_scan(cut);
         self.two_peers.begin_scan(cut);
-        let now = scene.cx.now.monotonic;
+        let now = context.cx.now.monotonic;
         self.partial_since = is_partial.then(|| self.partial_since.unwrap_or(now));
         self.waits = false;
         self.directions.update(snapshot);
@@ -228,7 +228,7 @@ impl Detector for ReverseShells {
             let program =
                 Index::new(index).and_then(|process| StableProcess::of(snapshot, process));
             let Some(program) = program else { continue };
-            self.watch_turns(scene, state, &program);
+            self.watch_turns(context, state, &program);
             let Some(shell) = Shell::of(&program) else { continue };
             if interpreters == 0 {
                 self.graph.build(snapshot);
@@ -237,7 +237,7 @@ impl Detector for ReverseShells {
             }
             self.graph.begin_share(self.interpreters.saturating_sub(interpreters));
             interpreters += 1;
-            self.check(scene, state, shell, files);
+            self.check(context, state, shell, files);
             if self.graph.was_exhausted() {
                 self.was_cut = true;
                 self.count_cut(&shell);
@@ -246,8 +246,8 @@ impl Detector for ReverseShells {
         if interpreters > 0 && !snapshot.is_light {
             self.look_turns = self.graph.next_looks();
         }
-        self.watch_resting_pairs(scene);
-        self.report_ended(scene, state);
+        self.watch_resting_pairs(context);
+        self.report_ended(context, state);
         self.interpreters = interpreters;
         self.first = if self.was_cut { begin + 1 } else { 0 };
     }
@@ -265,30 +265,30 @@ impl ReverseShells {
     /// Checks one interpreter: whether a peer can command it.
     fn check(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
     ) {
-        let leads_over_files = self.follow(scene, state, shell, files);
+        let leads_over_files = self.follow(context, state, shell, files);
         let of_input = self.recognised(shell, files);
         if of_input.interpreter.is_some_and(|it| it.commands == Commands::Lines) {
             let ends = ends_of(&self.inward).take(CANDIDATES_MAX);
             let ends = ends.collect::<ArrayVec<_, CANDIDATES_MAX>>();
-            self.watch_lines(scene, state, &of_input, ends.into_iter());
+            self.watch_lines(context, state, &of_input, ends.into_iter());
         } else {
-            self.watch_one_foot(scene, state, &of_input, Edges::Usual);
+            self.watch_one_foot(context, state, &of_input, Edges::Usual);
         }
         if let Some(fed) = shell.fed_by_script() {
             self.graph.begin_part();
-            let leads_over_files = self.follow(scene, state, fed, files);
-            self.watch_one_foot(scene, state, &fed, Edges::Usual);
+            let leads_over_files = self.follow(context, state, fed, files);
+            self.watch_one_foot(context, state, &fed, Edges::Usual);
             if leads_over_files {
-                self.follow_over_files(scene, state, fed, files);
+                self.follow_over_files(context, state, fed, files);
             }
         }
         if leads_over_files {
-            self.follow_over_files(scene, state, shell, files);
+            self.follow_over_files(context, state, shell, files);
         }
     }
 
@@ -305,16 +305,16 @@ impl ReverseShells {
     /// Returns whether none was found, but regular files or shared memory may lead to one.
     fn follow(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
     ) -> bool {
-        if self.follow_over(scene, state, shell, files, Edges::Usual) {
+        if self.follow_over(context, state, shell, files, Edges::Usual) {
             return false;
         }
         let leads_over_files = self.may_lead_over_files(&shell);
-        self.watch_any_peers(scene, state, shell, files);
+        self.watch_any_peers(context, state, shell, files);
         leads_over_files
     }
 
@@ -322,7 +322,7 @@ impl ReverseShells {
     /// whether a connection was found.
     fn follow_over(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
@@ -339,13 +339,13 @@ impl ReverseShells {
             }
             return true;
         }
-        let known = &KnownProcesses { cx: scene.cx, state };
+        let known = &KnownProcesses { cx: context.cx, state };
         let mut logins = ArrayVec::<ShellCandidate, CANDIDATES_MAX>::new();
         for candidate in &mut candidates {
             let login = self.login_of(known, shell, candidate);
             candidate.is_tunnel = login == Login::Tunnel;
             candidate.is_of_multiplexer = self.is_of_multiplexer(known, shell, candidate);
-            match self.judge(shell, interpreter, candidate, login, scene.cx.now) {
+            match self.judge(shell, interpreter, candidate, login, context.cx.now) {
                 Ok(Some((reason, seen))) => {
                     (candidate.reason, candidate.seen) = (Some(reason), seen);
                 }
@@ -364,7 +364,7 @@ impl ReverseShells {
         let furthest =
             candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
         let Some(&candidate) = furthest else { return false };
-        self.report_first(scene, state, shell, &candidates, &candidate);
+        self.report_first(context, state, shell, &candidates, &candidate);
         true
     }
 
@@ -372,14 +372,14 @@ impl ReverseShells {
     /// whether it was reported.
     fn report_first(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: &Shell<'_>,
         candidates: &[ShellCandidate],
         candidate: &ShellCandidate,
     ) -> bool {
         let snapshot = shell.snapshot;
-        if self.is_unsure(&KnownProcesses { cx: scene.cx, state }, shell, candidate) {
+        if self.is_unsure(&KnownProcesses { cx: context.cx, state }, shell, candidate) {
             self.waits = true;
             return false;
         }
@@ -389,7 +389,7 @@ impl ReverseShells {
             self.lost.stand(1, shell.process_id());
             return false;
         }
-        let is_reported = self.report(scene, state, shell, candidate);
+        let is_reported = self.report(context, state, shell, candidate);
         if is_reported {
             // First the connection that was reported.
             self.reported.add(snapshot, candidate.object);

@@ -342,8 +342,8 @@ impl Watch {
             Acceptance::Yes
         };
         let memory = MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
-        let scene = &mut DetectorContext { memory, cx: &cx, out };
-        self.shells.update(scene, &self.state, &mut self.files);
+        let context = &mut DetectorContext { memory, cx: &cx, out };
+        self.shells.update(context, &self.state, &mut self.files);
         findings
     }
 

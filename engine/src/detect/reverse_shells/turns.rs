@@ -385,7 +385,7 @@ impl ReverseShells {
     /// Watches a program with connections of its own, and reports it if it takes turns with a peer.
     pub(super) fn watch_turns(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         one: &StableProcess<'_>,
     ) {
@@ -423,7 +423,7 @@ impl ReverseShells {
                 && counters_of(snapshot, object).is_some_and(|it| it.bytes_out == 0)
                 && !holds_beside_input(snapshot, one.row, object);
             if !is_input {
-                self.watch_turns_with(scene, state, &shell, object, None);
+                self.watch_turns_with(context, state, &shell, object, None);
             }
         }
     }
@@ -432,7 +432,7 @@ impl ReverseShells {
     /// there. The search for its input is that of [`Self::follow`].
     pub(super) fn watch_lines(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: &Shell<'_>,
         ends: impl Iterator<Item = (ChannelEnd, Option<Index<Hop>>)>,
@@ -441,7 +441,7 @@ impl ReverseShells {
             // A client that has asked gets a list, as it expects.
             let sent = counters_of(shell.snapshot, object).map(|counters| counters.bytes_out);
             if sent == Some(0) {
-                self.watch_turns_with(scene, state, shell, object, hop);
+                self.watch_turns_with(context, state, shell, object, hop);
             }
         }
     }
@@ -450,7 +450,7 @@ impl ReverseShells {
     /// not followed.
     fn watch_turns_with(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: &Shell<'_>,
         object: ChannelEnd,
@@ -470,7 +470,7 @@ impl ReverseShells {
         }
         let answers = inward.is_none();
         let leader = snapshot.leader(row).filter(|_| answers && self.turns.may_lead(pair));
-        let ended = leader.and_then(|it| self.turns.ended_of(&mut scene.memory, &it.task));
+        let ended = leader.and_then(|it| self.turns.ended_of(&mut context.memory, &it.task));
         let question = TurnObservation {
             pair,
             group: snapshot.group_of(row),
@@ -481,7 +481,7 @@ impl ReverseShells {
             ended,
         };
         let started = |after| what_started(snapshot, row, object, after, answers);
-        let verdict = self.turns.observe(&question, scene.cx.now, started);
+        let verdict = self.turns.observe(&question, context.cx.now, started);
         if let Some(process_id) = self.turns.take_refused() {
             self.lost.add(1, Some(process_id));
         }
@@ -497,7 +497,7 @@ impl ReverseShells {
         let (out_object, outward) = out.unwrap_or((object, None));
         let candidate = ShellCandidate::new(object, inward, direction);
         let candidate = ShellCandidate { outward, out_object, reason, seen, ..candidate };
-        if self.report_first(scene, state, shell, &[candidate], &candidate)
+        if self.report_first(context, state, shell, &[candidate], &candidate)
             && let Some(turns) = by_order
         {
             self.turns.note_reported(pair, turns);

@@ -194,7 +194,7 @@ impl ReverseShells {
     /// along these edges. The searches are those of [`Self::follow_over`].
     fn watch_two_peers(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: &Shell<'_>,
         (ends, edges): (&[ShellCandidate], Edges),
@@ -209,7 +209,7 @@ impl ReverseShells {
             if is_over_files && !self.are_ways_of_two_used(shell, &candidate) {
                 continue;
             }
-            self.watch_pair(scene, state, shell, candidate);
+            self.watch_pair(context, state, shell, candidate);
         }
     }
 
@@ -233,7 +233,7 @@ impl ReverseShells {
 
     fn watch_pair(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: &Shell<'_>,
         mut candidate: ShellCandidate,
@@ -271,7 +271,7 @@ impl ReverseShells {
             has_started: has_started_after(snapshot, row, after),
             is_busy: is_busy(snapshot, row),
         };
-        let turns = self.two_peers.observe(who, sight, scene.cx.now, work);
+        let turns = self.two_peers.observe(who, sight, context.cx.now, work);
         if let Some(process_id) = self.two_peers.0.take_refused() {
             self.lost.add(1, Some(process_id));
         }
@@ -282,7 +282,7 @@ impl ReverseShells {
             && !self.leads_over_files(&candidate);
         if turns >= if is_unasked { TURNS_UNASKED } else { TURNS } {
             (candidate.reason, candidate.seen) = (Some(Reason::TwoPeers), seen);
-            self.report_first(scene, state, shell, &[candidate], &candidate);
+            self.report_first(context, state, shell, &[candidate], &candidate);
         }
     }
 
@@ -290,19 +290,19 @@ impl ReverseShells {
     /// there. A peer that something exempts is not watched.
     pub(super) fn watch_one_foot(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         shell: &Shell<'_>,
         edges: Edges,
     ) {
-        let ends = self.unasked_ends(&KnownProcesses { cx: scene.cx, state }, shell);
+        let ends = self.unasked_ends(&KnownProcesses { cx: context.cx, state }, shell);
         if ends.is_empty() {
             return;
         }
-        self.watch_two_peers(scene, state, shell, (&ends, edges));
+        self.watch_two_peers(context, state, shell, (&ends, edges));
         if edges == Edges::Usual {
             let ends = ends.iter().map(|end| (end.object, end.inward));
-            self.watch_lines(scene, state, shell, ends);
+            self.watch_lines(context, state, shell, ends);
         }
     }
 }

@@ -58,8 +58,8 @@ impl ShellHistory {
     }
 
     /// Reads the lists and variables of shells whose words have changed.
-    pub(super) fn read_shells(&mut self, scene: &mut DetectorContext<'_>, state: &MachineState) {
-        let DetectorContext { memory: machine, cx, out } = scene;
+    pub(super) fn read_shells(&mut self, context: &mut DetectorContext<'_>, state: &MachineState) {
+        let DetectorContext { memory: machine, cx, out } = context;
         let mut lists_left = LISTS_A_SCAN;
         let mut searches_left = SEARCHES_A_SCAN;
         let mut patterns_left = PATTERNS_A_SCAN;

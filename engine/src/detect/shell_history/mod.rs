@@ -364,12 +364,12 @@ impl Detector for ShellHistory {
     /// Checks all shells of the scan.
     fn update(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         state: &MachineState,
         _files: &mut dyn ContentSource,
     ) {
         // Two scans must agree, and an early one may come in the middle of the same change.
-        if !self.wanted || scene.cx.snapshot.is_early {
+        if !self.wanted || context.cx.snapshot.is_early {
             return;
         }
         self.scan = self.scan.next();
@@ -382,13 +382,13 @@ impl Detector for ShellHistory {
         let in_turn =
             later.filter(|(id, _)| id.0 >= first).chain(sooner.take_while(|(id, _)| id.0 < first));
         for (id, process) in in_turn {
-            let snapshot = scene.cx.snapshot;
-            self.check_process(&mut scene.memory, snapshot, id, process, &mut files_left);
+            let snapshot = context.cx.snapshot;
+            self.check_process(&mut context.memory, snapshot, id, process, &mut files_left);
             self.count_refused(snapshot, id, process);
         }
-        self.read_words(&mut scene.memory);
-        self.read_shells(scene, state);
-        self.search_folders(&mut scene.memory);
+        self.read_words(&mut context.memory);
+        self.read_shells(context, state);
+        self.search_folders(&mut context.memory);
         self.count_unread();
     }
 

@@ -141,16 +141,16 @@ impl Paths {
     /// Reports the histories that were removed.
     pub(in super::super) fn report_removed(
         &mut self,
-        scene: &mut DetectorContext<'_>,
+        context: &mut DetectorContext<'_>,
         strings: &mut Strings,
         rules: &ContentRules,
     ) {
-        let now = scene.cx.now.monotonic;
+        let now = context.cx.now.monotonic;
         self.removals.forget(strings, |it, _| now.since(it.last) >= UNSEEN_NS && !it.is_due);
         for at in (0..self.removals.all.len()).rev() {
             let removed = self.removals.all[at];
             let path = strings.get(removed.path);
-            if !removed.is_due || !found(scene, &removed.change(path, rules)) {
+            if !removed.is_due || !found(context, &removed.change(path, rules)) {
                 continue;
             }
             self.known.forget_path(path);
@@ -160,8 +160,8 @@ impl Paths {
     }
 }
 
-fn found(scene: &mut DetectorContext<'_>, change: &PathChange<'_>) -> bool {
-    scene.out.found(scene.cx, &Finding::PathChange(change)) == Acceptance::Yes
+fn found(context: &mut DetectorContext<'_>, change: &PathChange<'_>) -> bool {
+    context.out.found(context.cx, &Finding::PathChange(change)) == Acceptance::Yes
 }
 
 impl RemovedHistory {

@@ -49,8 +49,8 @@ impl RestingPair {
 impl ReverseShells {
     /// Counts turns of the pairs that a light scan has not shown. Asks for a whole scan if one of
     /// them may be due.
-    pub(in super::super) fn watch_resting_pairs(&mut self, scene: &DetectorContext<'_>) {
-        let (snapshot, now) = (scene.cx.snapshot, scene.cx.now);
+    pub(in super::super) fn watch_resting_pairs(&mut self, context: &DetectorContext<'_>) {
+        let (snapshot, now) = (context.cx.snapshot, context.cx.now);
         if !snapshot.is_light {
             return;
         }

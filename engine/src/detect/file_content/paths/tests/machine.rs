@@ -358,11 +358,11 @@ impl Machine {
                 Acceptance::Yes
             };
             let memory = MachineMemory { source: &mut self.memory, kernel: &self.kernel };
-            let scene = &mut DetectorContext { memory, cx: &cx, out };
+            let context = &mut DetectorContext { memory, cx: &cx, out };
             if self.checks_closings {
-                self.files.check(scene, &mut AllKnown);
+                self.files.check(context, &mut AllKnown);
             } else {
-                self.files.follow_paths(scene, &mut AllKnown);
+                self.files.follow_paths(context, &mut AllKnown);
             }
         }
         all
