@@ -302,15 +302,15 @@ impl WatchedMachine {
     }
 
     /// Sets what it shares with the sensor of the machine's packets.
-    pub fn set_wire(&mut self, wire: Arc<TrafficLink>) {
+    pub fn set_traffic_link(&mut self, traffic_link: Arc<TrafficLink>) {
         self.scope.udp_ports = true;
-        self.detectors.hidden_connections.set_wire(wire);
+        self.detectors.hidden_connections.set_traffic_link(traffic_link);
     }
 
     /// Whether it shares something with a sensor of packets. The kernel makes sockets without a
     /// task, so no scan may keep what the one before has read.
-    pub const fn has_wire(&self) -> bool {
-        self.detectors.hidden_connections.has_wire()
+    pub const fn has_traffic_link(&self) -> bool {
+        self.detectors.hidden_connections.has_traffic_link()
     }
 
     /// Sets the time from one scan to the next that is wanted, in nanoseconds. The time that is

@@ -72,8 +72,8 @@ pub(super) fn attach_beside(
 ) -> Result<Option<OpenSystem>, Failure> {
     let Some(beside) = &request.beside else { return Ok(None) };
     let (system, configuration) = requested(beside)?;
-    let wire = Arc::new(TrafficLink::new(&system.settings.limits, random::hash_key()));
-    let mut scanner = Scanner::new((system, configuration), wire, messages.clone());
+    let traffic_link = Arc::new(TrafficLink::new(&system.settings.limits, random::hash_key()));
+    let mut scanner = Scanner::new((system, configuration), traffic_link, messages.clone());
     scanner.attach()?;
     Ok(Some(OpenSystem(Box::new(scanner))))
 }
@@ -81,7 +81,7 @@ pub(super) fn attach_beside(
 /// What the sensor and the scanner of a system share in the service.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedSystem {
-    pub(crate) wire: Arc<TrafficLink>,
+    pub(crate) traffic_link: Arc<TrafficLink>,
     /// Whether a scanner has the system.
     pub(crate) is_attached: Arc<AtomicBool>,
 }
@@ -89,7 +89,7 @@ pub(crate) struct SharedSystem {
 /// A system that is scanned while its packets are audited.
 #[derive(Debug)]
 pub(super) struct WatchedSystem {
-    wire: Arc<TrafficLink>,
+    traffic_link: Arc<TrafficLink>,
     /// Whether the scanner has the system.
     is_attached: Arc<AtomicBool>,
     losses: ScanLosses,
@@ -130,7 +130,7 @@ impl WatchedSystem {
         messages: &Messages,
     ) -> Result<Self, Failure> {
         let OpenSystem(mut scanner) = attached;
-        let wire = Arc::clone(&scanner.wire);
+        let traffic_link = Arc::clone(&scanner.traffic_link);
         let alerts = AlertOutput::open(alerts, messages)?;
         let alerts: SharedAlertOutput = Arc::new(Mutex::new(alerts));
         scanner.alerts = Some(Arc::clone(&alerts));
@@ -148,21 +148,21 @@ impl WatchedSystem {
             .map_err(|error| Failure::io(&error, Exit::Source, "cannot start the scanner"))?;
         let own = Some(OwnScanner { stop, thread: Some(thread), alerts });
         let (losses, scans) = (ScanLosses::default(), ScanCounts::default());
-        Ok(Self { wire, is_attached, losses, scans, own, records })
+        Ok(Self { traffic_link, is_attached, losses, scans, own, records })
     }
 
     /// A system that the service scans.
     pub(super) fn of_service(shared: SharedSystem) -> Self {
-        let SharedSystem { wire, is_attached } = shared;
+        let SharedSystem { traffic_link, is_attached } = shared;
         // The scanner may have been there before this sensor.
-        let scans = wire.scans();
+        let scans = traffic_link.scans();
         let losses = ScanLosses::default();
-        Self { wire, is_attached, losses, scans, own: None, records: None }
+        Self { traffic_link, is_attached, losses, scans, own: None, records: None }
     }
 
     /// Compares a flow with the system's sockets. Returns the holders of those at its ends.
     pub(super) fn seen(&self, record: &FlowRecord) -> FlowOwners {
-        seen_flow(record).map(|flow| self.wire.seen(&flow)).unwrap_or_default()
+        seen_flow(record).map(|flow| self.traffic_link.seen(&flow)).unwrap_or_default()
     }
 
     /// What writes records about the sensor, as the configuration has them. It is there once.
@@ -179,7 +179,7 @@ impl WatchedSystem {
 
     /// Looks at the scans of the last second.
     pub(super) fn look_at_scans(&mut self) -> ScanLosses {
-        let before = std::mem::replace(&mut self.scans, self.wire.scans());
+        let before = std::mem::replace(&mut self.scans, self.traffic_link.scans());
         let has_ended = |own: &OwnScanner| own.thread.as_ref().is_none_or(JoinHandle::is_finished);
         let ended = self.own.as_ref().is_some_and(has_ended);
         if ended || !self.is_attached.load(Ordering::Relaxed) {
@@ -203,7 +203,7 @@ impl WatchedSystem {
         own.stop.store(true, Ordering::Relaxed);
         // A thread that has panicked has written a message.
         let _ = own.thread.take().map(JoinHandle::join);
-        let ScanCounts { all, without_tcp, without_udp } = self.wire.scans();
+        let ScanCounts { all, without_tcp, without_udp } = self.traffic_link.scans();
         if without_tcp > 0 {
             messages.warning(format_args!(
                 "{without_tcp} of {all} scans did not show all sockets, so hidden connections were \
@@ -243,7 +243,7 @@ fn requested(beside: &Beside) -> Result<(System, Configuration), Failure> {
 struct Scanner {
     system: System,
     configuration: Configuration,
-    wire: Arc<TrafficLink>,
+    traffic_link: Arc<TrafficLink>,
     messages: Messages,
     /// Open once the program has given up its privileges.
     alerts: Option<SharedAlertOutput>,
@@ -259,7 +259,7 @@ struct Scanner {
 impl Scanner {
     fn new(
         (system, configuration): (System, Configuration),
-        wire: Arc<TrafficLink>,
+        traffic_link: Arc<TrafficLink>,
         messages: Messages,
     ) -> Self {
         let workspace = Workspace::new(&system.settings.limits, random::hash_key());
@@ -267,7 +267,7 @@ impl Scanner {
         Self {
             system,
             configuration,
-            wire,
+            traffic_link,
             messages,
             alerts: None,
             workspace,
@@ -289,7 +289,7 @@ impl Scanner {
         let mut watched = Box::new(WatchedMachine::new(self.setup(&profile)));
         watched.set_copied(kind_of_copy(&source));
         watched.set_command_lines(false);
-        watched.set_wire(Arc::clone(&self.wire));
+        watched.set_traffic_link(Arc::clone(&self.traffic_link));
         watched.set_boot_uuid(Uuid::new_v4().into_bytes());
         self.attached = Some((watched, source));
         self.is_attached.store(true, Ordering::Relaxed);
@@ -372,7 +372,7 @@ impl Scanner {
     fn lose(&mut self) {
         self.attached = None;
         self.is_attached.store(false, Ordering::Relaxed);
-        self.wire.forget();
+        self.traffic_link.forget();
     }
 }
 

@@ -17,7 +17,7 @@ mod scans;
 mod sockets;
 #[cfg(test)]
 pub(crate) mod tests;
-mod wire;
+mod traffic_link;
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ pub use judge::{HiddenConnection, HiddenConnectionKind, SeenEnd};
 pub use scans::ScanCounts;
 pub use sockets::SocketOwner;
 pub(crate) use sockets::WHOLE_SCAN_NS;
-pub use wire::{FlowOwners, SeenFlow, TrafficLink};
+pub use traffic_link::{FlowOwners, SeenFlow, TrafficLink};
 
 use judge::SCANS_MIN;
 use scans::Shows;
-use wire::HiddenConnectionList;
+use traffic_link::HiddenConnectionList;
 
 use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding};
 use crate::loss::{GapKind, Loss};
@@ -41,7 +41,7 @@ use crate::walk::Snapshot;
 /// The detector of a system whose packets are seen.
 #[derive(Debug, Default)]
 pub struct HiddenConnections {
-    wire: Option<Arc<TrafficLink>>,
+    traffic_link: Option<Arc<TrafficLink>>,
     owed: HiddenConnectionList,
     /// Number of consecutive scans, up to the last one, that did not show all sockets: those of
     /// TCP, and those of UDP.
@@ -52,19 +52,21 @@ pub struct HiddenConnections {
 
 impl HiddenConnections {
     /// Sets what it shares with the sensor of the system's packets. Without that, it is off.
-    pub fn set_wire(&mut self, wire: Arc<TrafficLink>) {
-        self.wire = Some(wire);
+    pub fn set_traffic_link(&mut self, traffic_link: Arc<TrafficLink>) {
+        self.traffic_link = Some(traffic_link);
     }
 
     /// Whether it is on.
-    pub const fn has_wire(&self) -> bool {
-        self.wire.is_some()
+    pub const fn has_traffic_link(&self) -> bool {
+        self.traffic_link.is_some()
     }
 
     /// Notes a scan, and counts what cannot be judged.
     fn note_scan(&mut self, snapshot: &Snapshot, now: Now) {
-        let Self { wire: Some(wire), owed, blind_scans, lost } = self else { return };
-        let coverage = wire.note_scan(snapshot, now, owed);
+        let Self { traffic_link: Some(traffic_link), owed, blind_scans, lost } = self else {
+            return;
+        };
+        let coverage = traffic_link.note_scan(snapshot, now, owed);
         lost.begin_scan();
         let Shows { tcp, udp } = coverage.map(|coverage| coverage.shows).unwrap_or_default();
         // Where the kernel may translate ports, UDP is never judged, which the sensor reports.

@@ -38,7 +38,7 @@ struct Scene {
     may_translate: bool,
     /// Number of chains of TCP sockets that scans do not show.
     connections_cut: u32,
-    wire: Arc<TrafficLink>,
+    traffic_link: Arc<TrafficLink>,
     detector: HiddenConnections,
     snapshot: Snapshot,
     now: i64,
@@ -47,9 +47,9 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let limits = Limits::default();
-        let wire = Arc::new(TrafficLink::new(&limits, HashKey::new(7)));
+        let traffic_link = Arc::new(TrafficLink::new(&limits, HashKey::new(7)));
         let mut detector = HiddenConnections::default();
-        detector.set_wire(Arc::clone(&wire));
+        detector.set_traffic_link(Arc::clone(&traffic_link));
         Self {
             world: World::default().with(FakeProcess::new(100)),
             interfaces: vec!["10.0.2.15"],
@@ -58,7 +58,7 @@ impl Scene {
             is_udp_whole: true,
             may_translate: false,
             connections_cut: 0,
-            wire,
+            traffic_link,
             detector,
             snapshot: Snapshot::empty(&limits),
             now: BEGIN,
@@ -155,7 +155,7 @@ fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<HiddenConnection> {
     for end in &mut flow.ends {
         (end.first_ns, end.last_ns) = (from, to);
     }
-    scene.wire.seen(&flow);
+    scene.traffic_link.seen(&flow);
     scene.found()
 }
 
@@ -229,7 +229,7 @@ fn a_connection_that_has_just_ended_is_none() {
     scene.scans(20);
     let to = scene.now;
     scene.scans(100);
-    scene.wire.seen(&inbound(SYN | ACK, from, to));
+    scene.traffic_link.seen(&inbound(SYN | ACK, from, to));
     assert_eq!(scene.found(), []);
 }
 
@@ -288,16 +288,16 @@ fn a_short_connection_proves_nothing() {
     scene.scans(3);
     let to = scene.now;
     scene.scans(50);
-    scene.wire.seen(&inbound(SYN | ACK, from, to));
+    scene.traffic_link.seen(&inbound(SYN | ACK, from, to));
     assert_eq!(scene.found(), []);
     // A later record shows that it continues.
     let from = scene.now;
     scene.scans(3);
-    scene.wire.seen(&inbound(ACK, from, scene.now));
+    scene.traffic_link.seen(&inbound(ACK, from, scene.now));
     assert_eq!(scene.found().len(), 2);
     // It is reported once.
     scene.scans(20);
-    scene.wire.seen(&inbound(ACK, from, scene.now));
+    scene.traffic_link.seen(&inbound(ACK, from, scene.now));
     assert_eq!(scene.found(), []);
 }
 
@@ -311,7 +311,7 @@ fn a_clock_that_was_set_proves_nothing() {
     let later = Now { real: now.after(3_600_000 * MS).real, ..now };
     scene.world.show(&mut scene.snapshot);
     scene.detector.note_scan(&scene.snapshot, later);
-    scene.wire.seen(&inbound(SYN | ACK, from, later.real.ns()));
+    scene.traffic_link.seen(&inbound(SYN | ACK, from, later.real.ns()));
     assert!(scene.detector.owed.is_empty());
 }
 
@@ -321,8 +321,8 @@ fn scans_that_do_not_show_all_sockets_prove_nothing() {
     let from = scene.now;
     scene.connections_cut = 1;
     scene.scans(20);
-    scene.wire.seen(&inbound(SYN | ACK, from, scene.now));
-    let scans = scene.wire.scans();
+    scene.traffic_link.seen(&inbound(SYN | ACK, from, scene.now));
+    let scans = scene.traffic_link.scans();
     assert_eq!((scans.all, scans.without_tcp), (20, 20));
     assert_eq!(scene.found(), []);
 }
@@ -338,15 +338,15 @@ fn many_connections_without_a_socket_hide_no_other() {
         let mut flow = inbound(ACK, from, scene.now);
         flow.ends[0].address.set_port(port);
         flow.ends[1].address.set_port(5000);
-        scene.wire.seen(&flow);
+        scene.traffic_link.seen(&flow);
     }
     // Those before have taken all places until the next scan.
-    scene.wire.seen(&inbound(SYN | ACK, from, scene.now));
+    scene.traffic_link.seen(&inbound(SYN | ACK, from, scene.now));
     assert_eq!(scene.found().len(), 64);
     // The others are counted, and so are those that were followed when there was no room.
     let missed = scene.detector.lost.missed();
     assert!(missed >= 19_938 + 8192, "{missed}");
-    scene.wire.seen(&inbound(ACK, from, scene.now));
+    scene.traffic_link.seen(&inbound(ACK, from, scene.now));
     let found: Vec<_> = scene.found().iter().map(|hidden| (hidden.what, hidden.own)).collect();
     assert_eq!(
         found,
@@ -405,17 +405,17 @@ fn flows_have_the_owners_of_their_sockets() {
     let file = FakeFile::socket(0xffff_8880_0000_5000, 77, address);
     scene.world.process(100).files.push((3, file));
     scene.scan();
-    let owners = scene.wire.seen(&inbound(ACK, BEGIN, BEGIN));
+    let owners = scene.traffic_link.seen(&inbound(ACK, BEGIN, BEGIN));
     assert_eq!(owners[0], None);
     assert_eq!(owners[1].as_ref().map(|owner| owner.process_id), Some(100));
     // Its socket was closed, and its record is late.
     scene.world.sockets.clear();
     scene.scans(100);
-    assert_eq!(scene.wire.seen(&inbound(ACK, BEGIN, BEGIN))[1], owners[1]);
+    assert_eq!(scene.traffic_link.seen(&inbound(ACK, BEGIN, BEGIN))[1], owners[1]);
     // After two minutes, it is forgotten.
     scene.now += 61_000 * MS;
     scene.scan();
     scene.now += 61_000 * MS;
     scene.scan();
-    assert_eq!(scene.wire.seen(&inbound(ACK, BEGIN, BEGIN)), [None, None]);
+    assert_eq!(scene.traffic_link.seen(&inbound(ACK, BEGIN, BEGIN)), [None, None]);
 }

@@ -78,7 +78,7 @@ impl ControlThread {
             boot_ids: Arc::clone(&self.cx.boot_ids),
             in_use: self.systems.in_use.clone(),
             machines: self.systems.functions.machines.clone(),
-            wire: self.flows.wire_of(&system.name),
+            traffic_link: self.flows.traffic_link_of(&system.name),
             is_found: candidate.is_found,
             spare_of: candidate.spare_of.clone(),
             owner: candidate.owner.clone(),

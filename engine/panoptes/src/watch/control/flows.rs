@@ -97,9 +97,9 @@ impl FlowSensor {
     }
 
     /// What a system shares with the sensor, if its packets are those.
-    pub(super) fn wire_of(&self, system: &str) -> Option<Arc<TrafficLink>> {
+    pub(super) fn traffic_link_of(&self, system: &str) -> Option<Arc<TrafficLink>> {
         let (_, shared) = self.system.as_ref().filter(|(name, _)| name == system)?;
-        Some(Arc::clone(&shared.wire))
+        Some(Arc::clone(&shared.traffic_link))
     }
 
     /// Asks it to end.
@@ -144,8 +144,8 @@ impl FlowSensor {
 /// What the system that the configuration names shares with the sensor.
 fn shared(configuration: &Configuration) -> Option<(String, SharedSystem)> {
     let name = configuration.flows.system.clone().filter(|_| configuration.flows.are_wanted())?;
-    let wire = TrafficLink::new(&limits_of(configuration)?, crate::random::hash_key());
-    let shared = SharedSystem { wire: Arc::new(wire), is_attached: Arc::default() };
+    let traffic_link = TrafficLink::new(&limits_of(configuration)?, crate::random::hash_key());
+    let shared = SharedSystem { traffic_link: Arc::new(traffic_link), is_attached: Arc::default() };
     Some((name, shared))
 }
 

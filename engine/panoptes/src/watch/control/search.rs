@@ -56,7 +56,7 @@ pub(super) struct AttachTask {
     pub(super) in_use: InUse,
     pub(super) machines: Machines,
     /// What the system shares with the sensor of flows, if its packets are those.
-    pub(super) wire: Option<Arc<TrafficLink>>,
+    pub(super) traffic_link: Option<Arc<TrafficLink>>,
     /// Whether `auto_scan` has found the system.
     pub(super) is_found: bool,
     /// The function that was used instead of this one until now.
@@ -416,10 +416,10 @@ impl AttachTask {
         watched.set_copied(kind_of_copy(source));
         watched.set_command_lines(reads_lines);
         watched.set_redactor(redactor);
-        if let Some(wire) = self.wire {
+        if let Some(traffic_link) = self.traffic_link {
             // What an earlier kernel had.
-            wire.forget();
-            watched.set_wire(wire);
+            traffic_link.forget();
+            watched.set_traffic_link(traffic_link);
         }
         let first = {
             // Another search may wait for memory that does not answer.

@@ -179,8 +179,8 @@ impl ScanTarget for System {
         }
         self.adopt();
         self.watched.set_scan_interval(pace.interval_ns);
-        let has_wire = self.watched.has_wire();
-        self.watched.set_shortcuts(pace.shortcuts && !has_wire);
+        let has_traffic_link = self.watched.has_traffic_link();
+        self.watched.set_shortcuts(pace.shortcuts && !has_traffic_link);
         self.watched.set_early(pace.is_early);
         out.set_subject(self.subject);
         let figures = &self.shared.figures;

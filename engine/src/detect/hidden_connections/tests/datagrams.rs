@@ -23,7 +23,7 @@ fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<HiddenConnection> {
     for end in &mut flow.ends {
         (end.first_ns, end.last_ns) = (from, scene.now);
     }
-    scene.wire.seen(&flow);
+    scene.traffic_link.seen(&flow);
     scene.found()
 }
 
@@ -47,15 +47,15 @@ fn each_is_reported_once() {
     scene.scans(3);
     let from = scene.now;
     scene.scans(10);
-    scene.wire.seen(&inbound(from, scene.now));
+    scene.traffic_link.seen(&inbound(from, scene.now));
     assert_eq!(scene.found().len(), 2);
     scene.scans(10);
-    scene.wire.seen(&inbound(from + 10 * INTERVAL, scene.now));
+    scene.traffic_link.seen(&inbound(from + 10 * INTERVAL, scene.now));
     assert_eq!(scene.found(), []);
     // Another peer at the same port.
     let mut other = inbound(from + 10 * INTERVAL, scene.now);
     other.ends[0].address = at("203.0.113.10:50000");
-    scene.wire.seen(&other);
+    scene.traffic_link.seen(&other);
     assert_eq!(what(&scene.found()), [HiddenConnectionKind::Connection]);
 }
 
@@ -74,19 +74,19 @@ fn a_socket_that_has_just_closed_accounts_for_its_datagrams() {
     scene.scan();
     scene.udp_ports.clear();
     scene.scans(20);
-    scene.wire.seen(&inbound(from, scene.now));
+    scene.traffic_link.seen(&inbound(from, scene.now));
     assert_eq!(scene.found(), []);
     // For one to two minutes after that. Then packets of that time prove nothing any more.
     for _ in 0..3 {
         scene.now += 61_000 * MS;
         scene.scan();
     }
-    scene.wire.seen(&inbound(from, scene.now));
+    scene.traffic_link.seen(&inbound(from, scene.now));
     assert_eq!(scene.found(), []);
     // But new ones do.
     let from = scene.now;
     scene.scans(10);
-    scene.wire.seen(&inbound(from, scene.now));
+    scene.traffic_link.seen(&inbound(from, scene.now));
     assert_eq!(scene.found().len(), 2);
 }
 
@@ -128,7 +128,7 @@ fn a_kernel_that_may_translate_ports_is_not_judged() {
     let mut scene = Scene::new();
     scene.may_translate = true;
     scene.scans(7);
-    let scans = scene.wire.scans();
+    let scans = scene.traffic_link.scans();
     assert_eq!((scans.all, scans.without_tcp, scans.without_udp), (7, 0, 7));
 }
 
@@ -186,7 +186,7 @@ fn datagrams_of_several_records_count_together() {
         scene.scans(scans);
         let mut flow = inbound(from, scene.now);
         flow.ends.iter_mut().for_each(|end| end.packets = 1);
-        scene.wire.seen(&flow);
+        scene.traffic_link.seen(&flow);
         scene.found().len()
     };
     // Too few scans, and too few datagrams.

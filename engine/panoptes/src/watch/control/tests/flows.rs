@@ -480,13 +480,15 @@ fn the_scanner_of_the_service_and_the_sensor_share_a_system() {
         let with = |flows: &str| text("", flows).replace("/absent", "ram, file_format: raw");
         let file = folder.path().join("p.yaml");
         fs::write(&file, with("interfaces: [lo], system: a")).unwrap();
-        let wire = Arc::new(Mutex::new(None));
-        let its = Arc::clone(&wire);
+        let traffic_link = Arc::new(Mutex::new(None));
+        let its = Arc::clone(&traffic_link);
         let keep = move |control: &mut ControlThread, _: &Signals| {
-            *its.lock().unwrap() = control.flows.wire_of("a");
-            assert!(control.flows.wire_of("b").is_none());
+            *its.lock().unwrap() = control.flows.traffic_link_of("a");
+            assert!(control.flows.traffic_link_of("b").is_none());
         };
-        let scans = || wire.lock().unwrap().as_ref().map_or(0, |wire| wire.scans().all);
+        let scans = || {
+            traffic_link.lock().unwrap().as_ref().map_or(0, |traffic_link| traffic_link.scans().all)
+        };
         let (exit, kept, _) = run_changed(&folder, &file, REAL, keep, |driver| {
             driver.wait("is being watched, found in ", 1);
             driver.wait_for("scan", || scans() > 2);
