@@ -7,7 +7,7 @@ use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::json::read::{JsonReader, MalformedRecord, Token};
 use panoptes_records::json::shorten::shorten;
 use panoptes_sinks::output::form::Schema;
-use panoptes_sinks::output::form::syslog::{About, RecordKind};
+use panoptes_sinks::output::form::syslog::{MessageSubject, RecordKind};
 use serde_json::Value;
 
 use value::read;
@@ -33,7 +33,8 @@ fuzz_target!(|data: &[u8]| {
 fn events(data: &[u8]) {
     let time = b"2026-11-20T07:31:46.905224659+00:00";
     for &activity in Activity::ALL {
-        let about = About { kind: RecordKind::Activity(activity), severity: Severity::High, time };
+        let about =
+            MessageSubject { kind: RecordKind::Activity(activity), severity: Severity::High, time };
         for schema in [Schema::Ocsf, Schema::Ecs] {
             let mut out = Vec::new();
             if schema.append(&about, data, &mut out).is_some() {

@@ -31,7 +31,7 @@ use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::otlp::Otlp;
 use panoptes_sinks::output::form::syslog::{
-    About, FRAME_BYTES_MAX, MessageFraming, RecordKind, Syslog,
+    FRAME_BYTES_MAX, MessageFraming, MessageSubject, RecordKind, Syslog,
 };
 use panoptes_sinks::output::lines::LineForm;
 use panoptes_sinks::output::remote::{Body, Http, Messages, RemoteOutput, RemoteSettings};
@@ -102,7 +102,8 @@ fn backlogs_and_messages_allocate_nothing() {
     let time = &Timestamp::from_ns(NOW_NS).text();
     let before = panoptes_allocations::of_process();
     for number in 0..1000 {
-        let about = About { kind: RecordKind::Activity(activity), severity: Severity::Info, time };
+        let about =
+            MessageSubject { kind: RecordKind::Activity(activity), severity: Severity::Info, time };
         let message = syslog.write(&about, record, &mut out).unwrap();
         backlog.push(number % 10 == 0, number, &[message]);
         if number % 100 == 0 {

@@ -31,7 +31,7 @@ use panoptes_records::record::workload::{ContainerContext, Workload};
 use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_records::schema::{HEADER_KEYS, record_schema, scan_schema};
 use panoptes_sinks::output::form::syslog::{
-    About, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MessageFraming, RecordKind, Syslog,
+    FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MessageFraming, MessageSubject, RecordKind, Syslog,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -89,7 +89,7 @@ fn check_message(header: &RecordHeader, record: &Record<'_>) {
     let text = &text[..length.unwrap()];
     let time = whole["occurred_message_time_iso_8601_ns"].as_str().unwrap().as_bytes();
     let severity = Severity::from_word(whole["severity"].as_str().unwrap()).unwrap();
-    let about = About {
+    let about = MessageSubject {
         kind: RecordKind::Activity(record.activity),
         severity,
         time: time.try_into().unwrap(),

@@ -19,7 +19,7 @@ use panoptes_records::record::value::Uuid;
 use panoptes_records::record::workload::Workload;
 use panoptes_records::record::{RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_sinks::output::form::Schema;
-use panoptes_sinks::output::form::syslog::{About, RecordKind};
+use panoptes_sinks::output::form::syslog::{MessageSubject, RecordKind};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -43,8 +43,11 @@ fn event(schema: Schema, record: &str) -> Option<String> {
     let severity = Severity::from_word(value["severity"].as_str().unwrap()).unwrap();
     let time = value["occurred_message_time_iso_8601_ns"].as_str().unwrap().as_bytes();
     let activity = Activity::from_name(name).unwrap();
-    let about =
-        About { kind: RecordKind::Activity(activity), severity, time: time.try_into().unwrap() };
+    let about = MessageSubject {
+        kind: RecordKind::Activity(activity),
+        severity,
+        time: time.try_into().unwrap(),
+    };
     let mut out = b"before".to_vec();
     schema.append(&about, record.as_bytes(), &mut out)?;
     Some(String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned())
@@ -170,7 +173,7 @@ fn what_is_no_record_gives_no_event() {
     for schema in SCHEMAS {
         let about = |time| {
             let (activity, severity) = (Activity::ProcessCreated, Severity::Info);
-            About { kind: RecordKind::Activity(activity), severity, time }
+            MessageSubject { kind: RecordKind::Activity(activity), severity, time }
         };
         let time = b"2026-11-20T07:31:46.905224659+00:00";
         for end in [0, 1, 40, golden.len() - 1] {

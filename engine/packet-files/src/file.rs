@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::Buffer;
 use crate::error::{CaptureError, CaptureFault};
-use crate::follow::{FollowReader, Over};
+use crate::follow::{CaptureEndCheck, FollowReader};
 use crate::frame::{BufferedPacket, Frame, SkippedCounts};
 use crate::header;
 use crate::pcap::Pcap;
@@ -47,7 +47,7 @@ pub struct CaptureOptions {
 
 impl CaptureOptions {
     /// What ends the wait.
-    fn over(&self) -> Over {
+    fn over(&self) -> CaptureEndCheck {
         let stop = self.stop.clone();
         Box::new(move || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)))
     }

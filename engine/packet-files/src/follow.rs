@@ -21,7 +21,7 @@ const BEGINNING_BYTES: usize = 1024;
 const BEGINNING_AT: usize = 24;
 
 /// Tells whether a capture is over whose end was reached.
-pub(crate) type Over = Box<dyn FnMut() -> bool + Send>;
+pub(crate) type CaptureEndCheck = Box<dyn FnMut() -> bool + Send>;
 
 /// Kind of file: it decides how the end of a capture is noticed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,7 +36,7 @@ enum CaptureFileKind {
 pub(crate) struct FollowReader<R> {
     reader: R,
     kind: CaptureFileKind,
-    over: Over,
+    over: CaptureEndCheck,
     /// It is over; what was written before is still read.
     is_over: bool,
     /// There is nothing more that belongs to what was read.
@@ -58,7 +58,7 @@ pub(crate) struct FollowReader<R> {
 }
 
 impl<R: Read> FollowReader<R> {
-    pub(crate) fn new(reader: R, over: Over) -> Self {
+    pub(crate) fn new(reader: R, over: CaptureEndCheck) -> Self {
         let wait = |_: &R| {
             std::thread::sleep(POLL_INTERVAL);
             Ok(())
@@ -122,14 +122,14 @@ impl<R: Read> FollowReader<R> {
 impl FollowReader<File> {
     /// Opens a regular file or a FIFO. Neither opening nor reading waits for a writer without
     /// asking `over`.
-    pub(crate) fn open(path: &Path, over: Over) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, over: CaptureEndCheck) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let reader = File::options().read(true).custom_flags(flags).open(path)?;
         Ok(Self::of_file(reader, over))
     }
 
     /// The same, of an open file.
-    pub(crate) fn of_file(reader: File, over: Over) -> Self {
+    pub(crate) fn of_file(reader: File, over: CaptureEndCheck) -> Self {
         let kind = match reader.metadata().map(|metadata| metadata.file_type()) {
             Ok(found) if found.is_file() => CaptureFileKind::Regular,
             Ok(found) if found.is_fifo() => CaptureFileKind::Fifo,

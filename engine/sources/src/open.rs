@@ -18,7 +18,7 @@ use super::foreign::{self, Foreign};
 use super::format::{DetectedFormat, FORMAT_HEAD_BYTES, FileFormat};
 use super::image::IMAGE_BYTES_MAX;
 use super::mapping::may_be_written;
-use super::partner::{self, Beside};
+use super::partner::{self, VmemAddresses};
 use super::pieces::{InnerSource, read_at_most};
 use super::{DumpProblem, Lacks, MappedMemory, Replay, SourceError};
 
@@ -206,10 +206,10 @@ impl FileSource {
         let mut assumption = None;
         if is_still && !is_given && partner::is_vmem(path) {
             match partner::of_memory(path, bytes, |path| open_for(path, opening.is_watched)) {
-                Beside::Addresses(segments) => {
+                VmemAddresses::Addresses(segments) => {
                     return Self::at_segments(file, path, DetectedFormat::Vmware, segments);
                 }
-                Beside::Nothing(reason) => assumption = Some(reason),
+                VmemAddresses::Nothing(reason) => assumption = Some(reason),
             }
         }
         let mut unused_regions = None;

@@ -21,7 +21,7 @@ const ALONE: &str = "there is no .vmss or .vmsn beside it, so its addresses were
 
 /// The addresses of a `.vmem`, as far as the files beside it tell them.
 #[derive(Debug)]
-pub(super) enum Beside {
+pub(super) enum VmemAddresses {
     /// Its addresses.
     Addresses(Segments),
     /// None; the text explains why.
@@ -38,7 +38,7 @@ pub(super) fn of_memory(
     path: &Path,
     bytes: u64,
     open: impl Fn(&Path) -> Result<(File, u64), SourceError>,
-) -> Beside {
+) -> VmemAddresses {
     let mut reason = ALONE;
     let mut longer = None;
     for ending in STATES {
@@ -49,13 +49,13 @@ pub(super) fn of_memory(
         reason = OTHER_SNAPSHOT;
         let Ok(segments) = state.segments(bytes) else { continue };
         match image.cmp(&bytes) {
-            Ordering::Equal => return Beside::Addresses(segments),
+            Ordering::Equal => return VmemAddresses::Addresses(segments),
             // A .vmem that was cut short, unless the other state fits.
             Ordering::Greater => longer = longer.or(Some(segments)),
             Ordering::Less => {}
         }
     }
-    longer.map_or(Beside::Nothing(reason), Beside::Addresses)
+    longer.map_or(VmemAddresses::Nothing(reason), VmemAddresses::Addresses)
 }
 
 /// The `.vmem` beside a state file.

@@ -81,9 +81,9 @@ struct Rule {
     silenced: AtomicU64,
 }
 
-/// What an alert is about.
+/// The processes and the connection that an alert is about.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct About<'a> {
+pub(super) struct AlertSubject<'a> {
     pub(super) processes: Processes<'a>,
     pub(super) connection: Option<&'a ConnectionFacts>,
 }
@@ -253,7 +253,7 @@ impl Exceptions {
         &self,
         cx: &ScanContext<'_>,
         activity: Activity,
-        about: About<'_>,
+        about: AlertSubject<'_>,
         containers: &mut ContainerPolicy,
     ) -> bool {
         if !self.has(activity) {

@@ -9,7 +9,7 @@ use panoptes_records::record::{Details, Record};
 use super::causes::Cause;
 use super::containers::RecordDecision;
 use super::evidence::{AlertEvidence, CopyReason};
-use super::exceptions::{About, Processes};
+use super::exceptions::{AlertSubject, Processes};
 use super::incidents::Party;
 use super::last_contents::ChangedContent;
 use super::repetitions::{Common, Treatment};
@@ -220,7 +220,7 @@ impl Reporter<'_> {
     ) -> bool {
         let Policy { exceptions, containers, .. } = &mut *self.policy;
         let EventSubject { processes, connection, .. } = subject;
-        exceptions.silences(cx, activity, About { processes, connection }, containers)
+        exceptions.silences(cx, activity, AlertSubject { processes, connection }, containers)
     }
 
     /// Writes that a process began, if that was left out in a flood: an alert about it follows.

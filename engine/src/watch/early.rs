@@ -9,15 +9,16 @@ use crate::time::Monotonic;
 /// The part of an interval after which an early scan counts.
 const PART: (u64, u64) = (4, 5);
 
+/// Decides which scans count.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Early {
+pub(super) struct EarlyScanFilter {
     /// Whether the next scan is an early one.
     is_next: bool,
     /// When the last scan began that counts.
     counted: Option<Monotonic>,
 }
 
-impl Early {
+impl EarlyScanFilter {
     pub(super) const fn set_next(&mut self, is_early: bool) {
         self.is_next = is_early;
     }
@@ -46,7 +47,7 @@ mod tests {
     #[test]
     fn early_scans_count_once_in_an_interval() {
         const MS: i64 = 1_000_000;
-        let mut early = Early::default();
+        let mut early = EarlyScanFilter::default();
         let mut counted = Vec::new();
         for (ms, is_early) in [
             (0, true),

@@ -51,7 +51,7 @@ use crate::walk::{
 };
 
 use clock::{CalendarClock, Clock, Motion};
-use early::Early;
+use early::EarlyScanFilter;
 use forks::{Course, Forks};
 use metered::MeteredSource;
 use oldest::OldestPrograms;
@@ -161,7 +161,7 @@ pub struct WatchedMachine {
     /// Whether the last scan could be compared.
     is_used: bool,
     shortcuts: Shortcuts,
-    early: Early,
+    early: EarlyScanFilter,
     figures: ScanFigures,
     /// What scans read.
     scope: Scope,
@@ -212,7 +212,7 @@ impl WatchedMachine {
             is_partial: false,
             is_used: false,
             shortcuts,
-            early: Early::default(),
+            early: EarlyScanFilter::default(),
             figures: ScanFigures::default(),
             scope: Scope::ALL,
             copied: MemoryCopyMode::No,

@@ -54,7 +54,7 @@ pub use limit_gauge::{Crossing, LimitGauge};
 pub use list_pool::{ListPool, PoolCursor, PoolList};
 pub use rows::Rows;
 pub use scan::ScanNumber;
-pub use shares::{Above, Shares, fair_share};
+pub use shares::{OwnerAboveShare, Shares, fair_share};
 pub use strings::{HEADER_BYTES, STRING_BYTES_MAX, StringId, StringRoom, Strings};
 pub use table::{Key, Row, RowId, Table};
 pub use tag::Tag;

@@ -35,7 +35,7 @@ struct Demand {
 
 /// The owner that lacks most.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Above {
+pub struct OwnerAboveShare {
     pub owner: u32,
     /// Number of rows that it wants beyond its share.
     pub excess: u32,
@@ -49,7 +49,7 @@ pub struct Shares {
     allowed: Box<[u32]>,
     total: u64,
     is_crowded: bool,
-    above: Option<Above>,
+    above: Option<OwnerAboveShare>,
 }
 
 impl Shares {
@@ -105,7 +105,7 @@ impl Shares {
                 }
                 let excess = demand.wanted.saturating_sub(share);
                 if excess > self.above.map_or(0, |above| above.excess) {
-                    self.above = Some(Above { owner: demand.owner, excess });
+                    self.above = Some(OwnerAboveShare { owner: demand.owner, excess });
                 }
             }
         }
@@ -123,7 +123,7 @@ impl Shares {
     }
 
     /// The owner that wants most beyond its share.
-    pub fn above(&self) -> Option<Above> {
+    pub fn above(&self) -> Option<OwnerAboveShare> {
         self.above
     }
 }

@@ -34,7 +34,7 @@ pub struct Exception {
     address: Option<PeerPattern>,
     command_line: Option<String>,
     reason: String,
-    until: Option<Until>,
+    until: Option<ExceptionEnd>,
 }
 
 /// A pattern of paths of programs, in a folder that it names.
@@ -52,9 +52,9 @@ struct PeerPattern {
     pattern: AddressPattern,
 }
 
-/// When an exception ends.
+/// The time at which an exception ends.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Until {
+struct ExceptionEnd {
     text: String,
     /// In seconds since 1970.
     end: i64,
@@ -238,7 +238,7 @@ impl fmt::Display for Exception {
 impl From<&Exception> for engine::Exception {
     fn from(exception: &Exception) -> Self {
         let glob = |text: &Option<String>| text.as_deref().map(Glob::new);
-        let ns = |until: &Until| RealTime::from_ns(until.end.saturating_mul(1_000_000_000));
+        let ns = |until: &ExceptionEnd| RealTime::from_ns(until.end.saturating_mul(1_000_000_000));
         let path = exception.process_executable_path.as_ref();
         Self {
             activity: exception.activity,
@@ -352,7 +352,7 @@ fn pattern_of(text: &str) -> Option<AddressPattern> {
     is_pattern.then(|| AddressPattern::Glob(Glob::new(&text.to_ascii_lowercase())))
 }
 
-impl Setting for Until {
+impl Setting for ExceptionEnd {
     const FORM: &'static str = "date, or date and time";
 
     fn show(&self) -> String {

@@ -111,7 +111,7 @@ impl OutputSettings {
             section.refuse("header", HeaderForm::full_is_needed(&section.full("header")));
         }
         let (preset, header) = (self.preset(), self.header);
-        let others = telemetry::Others { preset, header, needs_full_header, events };
+        let others = telemetry::LogSettings { preset, header, needs_full_header, events };
         self.telemetry = telemetry::read(&others, section);
         if !self.stdout && self.log_folder.is_none() && self.telemetry.is_empty() {
             let message =

@@ -104,9 +104,9 @@ pub enum TelemetryFormat {
     Ecs,
 }
 
-/// What a receiver's settings depend on.
+/// The settings of logs that those of a receiver depend on.
 #[derive(Debug)]
-pub(super) struct Others<'a> {
+pub(super) struct LogSettings<'a> {
     /// The preset of logs.
     pub(super) preset: Preset,
     /// The header of logs.
@@ -118,7 +118,7 @@ pub(super) struct Others<'a> {
 }
 
 /// Reads the list of receivers.
-pub(super) fn read(others: &Others<'_>, section: &mut Section<'_>) -> Vec<Telemetry> {
+pub(super) fn read(others: &LogSettings<'_>, section: &mut Section<'_>) -> Vec<Telemetry> {
     let (mut receivers, mut count) = (Vec::new(), 0);
     section.sections("telemetry", |section| {
         if let Some(receiver) = Telemetry::read(others, section) {
@@ -175,7 +175,7 @@ impl Telemetry {
         }
     }
 
-    fn read(others: &Others<'_>, section: &mut Section<'_>) -> Option<Self> {
+    fn read(others: &LogSettings<'_>, section: &mut Section<'_>) -> Option<Self> {
         let (mut transport, mut format) =
             (TelemetryTransport::default(), TelemetryFormat::default());
         section.value("transport", &mut transport);

@@ -16,7 +16,6 @@ use panoptes_sinks::flow::argus::{ArgusOptions, Interim, Management};
 
 use super::audit::{Audit, PacketSourceLosses, clock_was_set};
 use super::devices::FlowStream;
-use super::elsewhere::{Elsewhere, ThreadReport};
 use super::gaps::{FlowGapTotals, Gap, Gaps};
 use super::limit::FlowLimit;
 use super::links::UnreadLinks;
@@ -24,6 +23,7 @@ use super::live_output::LOSSES_NS;
 use super::outputs::Outputs;
 use super::request::FlowRequest;
 use super::tables::{Tables, add, capacity_of_all, length_of};
+use super::thread_counts::{ThreadCounts, ThreadReport};
 use crate::exit::{Exit, Failure};
 
 /// Everything between packets and outputs.
@@ -31,7 +31,7 @@ use crate::exit::{Exit, Failure};
 pub(super) struct Auditor {
     tables: Tables,
     /// What threads have counted, if they have the flows.
-    elsewhere: Elsewhere,
+    thread_counts: ThreadCounts,
     /// The options of the records of each stream.
     records: Vec<ArgusOptions>,
     outputs: Outputs,
@@ -85,7 +85,7 @@ impl Auditor {
         Self {
             records: records.collect(),
             tables,
-            elsewhere: Elsewhere::default(),
+            thread_counts: ThreadCounts::default(),
             outputs,
             exporters: None,
             exported: 0,
@@ -129,8 +129,8 @@ impl Auditor {
     }
 
     /// Sets what threads have counted.
-    pub(super) fn set_elsewhere(&mut self, elsewhere: Elsewhere) {
-        self.elsewhere = elsewhere;
+    pub(super) fn set_thread_counts(&mut self, thread_counts: ThreadCounts) {
+        self.thread_counts = thread_counts;
     }
 
     /// Numbers a packet; whether it is none of those that count.
@@ -185,13 +185,13 @@ impl Auditor {
 
     /// Packets whose times were wrong.
     pub(super) const fn wrong_times(&self) -> u64 {
-        self.tables.wrong_times() + self.elsewhere.wrong_times
+        self.tables.wrong_times() + self.thread_counts.wrong_times
     }
 
     /// Packets whose link layer could not be read.
     pub(super) fn unread(&self) -> UnreadLinks {
         let mut unread = self.tables.unread().clone();
-        unread.add_all(&self.elsewhere.unread);
+        unread.add_all(&self.thread_counts.unread);
         unread
     }
 
@@ -270,11 +270,11 @@ impl Auditor {
 
     /// Reports the records that threads have lost, if a report is due; `None` is the end.
     fn report_lost_records(&mut self, now_ns: Option<u64>) {
-        let new = self.elsewhere.lost_records.saturating_sub(self.reported_lost);
+        let new = self.thread_counts.lost_records.saturating_sub(self.reported_lost);
         if new == 0 || now_ns.is_some_and(|now_ns| now_ns < self.next_report_ns) {
             return;
         }
-        self.reported_lost = self.elsewhere.lost_records;
+        self.reported_lost = self.thread_counts.lost_records;
         self.next_report_ns = now_ns.unwrap_or(0).saturating_add(LOSSES_NS);
         self.outputs.report_dropped(
             "threads",
@@ -286,7 +286,7 @@ impl Auditor {
     /// What all streams have counted.
     pub(super) fn counts(&self) -> FlowTableCounts {
         let exported = FlowTableCounts { records: self.exported, ..FlowTableCounts::default() };
-        [self.elsewhere.counts, exported].into_iter().fold(self.tables.counts(), add)
+        [self.thread_counts.counts, exported].into_iter().fold(self.tables.counts(), add)
     }
 
     /// What has happened since the last management record.
@@ -297,7 +297,7 @@ impl Auditor {
         let interim = Interim {
             since_ns: self.since_ns,
             now_ns,
-            sequence: self.tables.last_sequence().max(self.elsewhere.last_sequence),
+            sequence: self.tables.last_sequence().max(self.thread_counts.last_sequence),
             packets: counts.packets - last.packets,
             bytes: counts.bytes - last.bytes,
             records: narrow(counts.records - last.records),

@@ -19,7 +19,6 @@ mod clocks;
 mod configuration;
 mod control;
 mod devices;
-mod elsewhere;
 mod feed;
 mod figures;
 mod filter;
@@ -51,6 +50,7 @@ mod settings;
 mod signals;
 mod system;
 mod tables;
+mod thread_counts;
 mod threads;
 mod values;
 
@@ -83,7 +83,7 @@ use crate::sandbox::Role;
 
 pub(crate) use self::figures::{OutputFigures, SensorFigures};
 pub(crate) use self::gaps::key_of as key_of_gap;
-pub(crate) use self::sensor::{OfService, OpenSensor, Ports, Sensor};
+pub(crate) use self::sensor::{OpenSensor, Ports, Sensor, ServiceLink};
 pub(crate) use self::service_output::{QUEUE, SensorEvent};
 pub(crate) use self::service_request::bytes_of_sensor;
 pub(crate) use self::system::SharedSystem;

@@ -53,7 +53,7 @@ pub(super) struct FlowRequest {
     pub(super) is_argus: bool,
     pub(super) is_endpoint: bool,
     /// The system whose packets these are.
-    pub(super) beside: Option<Beside>,
+    pub(super) beside: Option<SystemRequest>,
     /// What a configuration asks for, and has no effect: its path, its line, the variable.
     pub(super) warnings: Vec<String>,
 }
@@ -230,7 +230,7 @@ impl Default for ProcessRequest {
 
 /// A system that is watched while its packets are audited.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Beside {
+pub(super) struct SystemRequest {
     /// As `panoptes scan` takes it.
     pub(super) system: OsString,
     pub(super) configuration: Option<PathBuf>,

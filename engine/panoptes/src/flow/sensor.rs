@@ -52,9 +52,9 @@ pub(crate) struct OpenSensor {
 /// receive by then, and the kernel to stamp packets.
 const AHEAD: Duration = Duration::from_millis(50);
 
-/// What a sensor has of the service.
+/// The service, as a sensor sees it.
 #[derive(Debug)]
-pub(crate) struct OfService {
+pub(crate) struct ServiceLink {
     /// The queue of its records.
     pub(crate) records: Producer,
     /// Receives what is to be reported of it.
@@ -110,7 +110,7 @@ impl Sensor {
     /// Begins to receive packets, unless it does already. `enter` runs on the thread first.
     pub(crate) fn start(
         opened: OpenSensor,
-        of_service: OfService,
+        service: ServiceLink,
         enter: impl FnOnce() + Send + 'static,
         messages: &Messages,
     ) -> Result<Self, Failure> {
@@ -130,7 +130,7 @@ impl Sensor {
             (signals.clone(), Arc::clone(&figures), messages.clone());
         let run = move || {
             enter();
-            caught(|| run(all, of_service, &its_figures, (&its, &messages)))?
+            caught(|| run(all, service, &its_figures, (&its, &messages)))?
         };
         let thread = std::thread::Builder::new().name("panoptes-flows".to_owned());
         let thread = thread.spawn(run).map_err(failed)?;
@@ -170,13 +170,13 @@ impl Sensor {
 /// What the thread does. An error is about another thread of packets.
 fn run(
     all: Vec<Interfaces>,
-    of_service: OfService,
+    service: ServiceLink,
     figures: &Arc<SensorFigures>,
     (signals, messages): (&Signals, &Messages),
 ) -> Result<(), String> {
     let Some(first) = all.first() else { return Ok(()) };
     let begin_ns = super::now_ns();
-    let OfService { records, happened, system } = of_service;
+    let ServiceLink { records, happened, system } = service;
     let service = ServiceOutput::new(records, happened, Arc::clone(figures));
     let request = first.request().clone();
     let common = management(&request, begin_ns, first.link());

@@ -34,7 +34,7 @@ use uuid::Uuid;
 use super::alerts::AlertOutput;
 use super::live_output::Loss;
 use super::patience::Patience;
-use super::request::{Alerts, Beside, FlowRequest};
+use super::request::{Alerts, FlowRequest, SystemRequest};
 use super::sensor_records::SensorRecords;
 use crate::attach::{MessageObserver, attach};
 use crate::config::{Configuration, EventSwitch, Loader, Mode, Overrides, System};
@@ -226,7 +226,7 @@ fn locked(alerts: &SharedAlertOutput) -> MutexGuard<'_, AlertOutput> {
 }
 
 /// The system and the configuration that are named.
-fn requested(beside: &Beside) -> Result<(System, Configuration), Failure> {
+fn requested(beside: &SystemRequest) -> Result<(System, Configuration), Failure> {
     let file = beside.configuration.clone();
     let loader = Loader { mode: Mode::Scan, file, overrides: Overrides::default() };
     let loaded = loader.load_to_use().map_err(|report| {

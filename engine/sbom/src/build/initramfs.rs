@@ -47,7 +47,7 @@ const BEGINNING_BYTES: usize = 8;
 /// Whether a file is an initramfs, packed or not. A packed one is read up to its first data: that
 /// of a block, which has 128 KiB for zstd and more for xz.
 pub(super) fn is_one(file: impl Read) -> Result<bool, SbomError> {
-    let mut file = Ahead::new(file);
+    let mut file = PeekReader::new(file);
     let beginning = file.peek(BEGINNING_BYTES).map_err(SbomError::unpacking)?.to_vec();
     let Some(way) = Compression::of(&beginning) else { return Ok(is_archive(&beginning)) };
     let mut unpacked = Vec::new();
@@ -144,7 +144,11 @@ impl Archives<'_> {
     }
 
     /// Reads a packed part.
-    fn packed(&mut self, way: Compression, input: &mut Ahead<impl Read>) -> Result<(), SbomError> {
+    fn packed(
+        &mut self,
+        way: Compression,
+        input: &mut PeekReader<impl Read>,
+    ) -> Result<(), SbomError> {
         let plain = way.reader(input).map_err(SbomError::unpacking)?;
         let mut plain = OffsetReader::new(plain.take(self.bytes_left));
         let read = loop {
@@ -271,13 +275,13 @@ fn header(input: &mut OffsetReader<impl Read>) -> Result<CpioHeader, SbomError> 
 }
 
 /// Input whose next bytes can be seen before they are read.
-struct Ahead<R> {
+struct PeekReader<R> {
     input: R,
     buffer: Vec<u8>,
     at: usize,
 }
 
-impl<R: Read> Ahead<R> {
+impl<R: Read> PeekReader<R> {
     fn new(input: R) -> Self {
         Self { input, buffer: Vec::new(), at: 0 }
     }
@@ -292,7 +296,7 @@ impl<R: Read> Ahead<R> {
     }
 }
 
-impl<R: Read> BufRead for Ahead<R> {
+impl<R: Read> BufRead for PeekReader<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.buffer.len() {
             self.at = 0;
@@ -309,7 +313,7 @@ impl<R: Read> BufRead for Ahead<R> {
     }
 }
 
-impl<R: Read> Read for Ahead<R> {
+impl<R: Read> Read for PeekReader<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(target)?;
         self.consume(count);
@@ -319,13 +323,13 @@ impl<R: Read> Read for Ahead<R> {
 
 /// Input that knows how much of it was read.
 struct OffsetReader<R> {
-    input: Ahead<R>,
+    input: PeekReader<R>,
     at: u64,
 }
 
 impl<R: Read> OffsetReader<R> {
     fn new(input: R) -> Self {
-        Self { input: Ahead::new(input), at: 0 }
+        Self { input: PeekReader::new(input), at: 0 }
     }
 
     /// Skips zeros; returns the beginning of what follows, if anything does.

@@ -71,9 +71,9 @@ pub enum HistoryClearing {
     },
 }
 
-/// What else is known of the time between two versions.
+/// Facts about the time between two versions, beside their lists.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Meanwhile {
+pub(super) struct IntervalFacts {
     /// Whether bash itself removes older commands that equal a new one (`erasedups`).
     pub(super) replaces: bool,
     /// Whether `HISTSIZE` is 0.
@@ -149,7 +149,7 @@ pub(super) fn compare(
     old: &HistoryList<'_>,
     new: &HistoryList<'_>,
     aligned: &HistoryAlignment,
-    meanwhile: &Meanwhile,
+    interval: &IntervalFacts,
 ) -> HistoryListDiff {
     let (once, now) = aligned.tail;
     let is_smaller = old.most.zip(new.most).is_some_and(|(old, new)| new < old);
@@ -160,13 +160,13 @@ pub(super) fn compare(
         now >= once && (aligned.kept > 0 || !is_smaller && pushed_out < once.max(1));
     let replaced = if !may_be_replaced {
         0
-    } else if meanwhile.is_same_text {
+    } else if interval.is_same_text {
         once
     } else if once == 1 && now == 1 {
         // bash has replaced the command that asked for a substitution.
         0
     } else {
-        meanwhile.run.map_or(once, |run| now.saturating_sub(run).min(once))
+        interval.run.map_or(once, |run| now.saturating_sub(run).min(once))
     };
     if aligned.kept == 0 && replaced < once {
         let count = old.length;
@@ -175,11 +175,11 @@ pub(super) fn compare(
             return HistoryListDiff { added, cleared: None };
         }
         let had_size = old.most.is_some_and(|most| most > 0);
-        let has_none = meanwhile.has_no_size || (had_size && new.most == Some(0));
+        let has_none = interval.has_no_size || (had_size && new.most == Some(0));
         let was_pushed_out = new.length > 0 && (is_smaller || pushed_out >= once);
         // bash removes the very command that asks it for a substitution.
         let was_only_one = count == 1;
-        let was_replaced = meanwhile.replaces && added >= count as usize;
+        let was_replaced = interval.replaces && added >= count as usize;
         let cleared = if new.length == 0 && has_none {
             Some(HistoryClearing::Size { count })
         } else if was_pushed_out || was_only_one || was_replaced {
@@ -203,7 +203,7 @@ pub(super) fn compare(
     let is_counted = is_windowed && !is_smaller && old.base.is_some() && new.base.is_some();
     let removed = if is_counted && went > 1 { seen.max(went) } else { seen };
     let removed = u32::try_from(removed).unwrap_or(u32::MAX);
-    let cleared = (removed > 0 && !meanwhile.replaces)
+    let cleared = (removed > 0 && !interval.replaces)
         .then_some(HistoryClearing::Some { removed, count: old.length });
     HistoryListDiff { added, cleared }
 }
@@ -217,21 +217,21 @@ mod tests {
     }
 
     fn of(old: HistoryList<'_>, new: HistoryList<'_>) -> (usize, Option<HistoryClearing>) {
-        with(old, new, &Meanwhile::default())
+        with(old, new, &IntervalFacts::default())
     }
 
     fn with(
         old: HistoryList<'_>,
         new: HistoryList<'_>,
-        meanwhile: &Meanwhile,
+        interval: &IntervalFacts,
     ) -> (usize, Option<HistoryClearing>) {
         let HistoryListDiff { added, cleared } =
-            compare(&old, &new, &HistoryAlignment::of(old.keys, new.keys), meanwhile);
+            compare(&old, &new, &HistoryAlignment::of(old.keys, new.keys), interval);
         (added, cleared)
     }
 
-    fn after(run: usize) -> Meanwhile {
-        Meanwhile { run: Some(run), ..Meanwhile::default() }
+    fn after(run: usize) -> IntervalFacts {
+        IntervalFacts { run: Some(run), ..IntervalFacts::default() }
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
         // A list without a limit has 0 there, too.
         let all = Some(HistoryClearing::All { count: 3 });
         assert_eq!(of(list(&[1, 2, 3], 1, 0), list(&[], 1, 0)), (0, all));
-        let none = Meanwhile { has_no_size: true, ..Meanwhile::default() };
+        let none = IntervalFacts { has_no_size: true, ..IntervalFacts::default() };
         assert_eq!(with(list(&[1, 2, 3], 1, 0), list(&[], 1, 0), &none), (0, size));
     }
 
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[1, 2, 4], 1, 500)), (1, None));
         assert_eq!(of(list(&[1], 1, 500), list(&[], 1, 500)), (0, None));
         // `erasedups`.
-        let erases = Meanwhile { replaces: true, ..after(2) };
+        let erases = IntervalFacts { replaces: true, ..after(2) };
         assert_eq!(with(list(&[1, 2, 3], 1, 500), list(&[1, 3, 4], 1, 500), &erases), (1, None));
         // Both were typed again between two scans.
         assert_eq!(with(list(&[1, 2], 1, 500), list(&[3, 4], 1, 500), &erases), (2, None));
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(with(list(&[1], 1, 500), list(&[11, 2], 1, 500), &after(1)), (1, None));
         assert_eq!(with(list(&[1, 2], 1, 500), list(&[11, 22, 3], 1, 500), &after(1)), (1, None));
         // Its text is that of the old one, whatever was run since.
-        let same = Meanwhile { is_same_text: true, ..after(2) };
+        let same = IntervalFacts { is_same_text: true, ..after(2) };
         assert_eq!(with(old, list(&[1, 2, 3, 44, 5], 1, 500), &same), (1, None));
         assert_eq!(with(old, list(&[1, 2, 3, 44], 1, 500), &same), (0, None));
         // The list is full, too.

@@ -3,7 +3,7 @@
 
 use panoptes_decoders::user::bash::wants_more;
 
-use super::changes::{HistoryAlignment, HistoryList, KEPT_MAX, Meanwhile};
+use super::changes::{HistoryAlignment, HistoryList, IntervalFacts, KEPT_MAX};
 use super::list;
 use super::look::{HistoryReporter, send};
 use super::memory::ProcessMemory;
@@ -174,7 +174,7 @@ impl ShellHistory {
             is_same
         });
         let run = run.zip(known.commands).map(|(new, old)| new.wrapping_sub(old));
-        let meanwhile = Meanwhile {
+        let interval = IntervalFacts {
             replaces: shell.values[CONTROL].text().is_some_and(|control| {
                 control.split(|&byte| byte == b':').any(|word| word == b"erasedups")
             }),
@@ -184,14 +184,14 @@ impl ShellHistory {
         };
         if shell.kind == ShellKind::Python {
             let (run, lines) = python::typed(aligned.added(), known.lines, reading.lines);
-            let meanwhile = Meanwhile { run, ..meanwhile };
-            let plan = plan(&PreviousHistoryList::List { old, aligned, meanwhile, lines }, &new);
+            let interval = IntervalFacts { run, ..interval };
+            let plan = plan(&PreviousHistoryList::List { old, aligned, interval, lines }, &new);
             let prompts = (known.prompt, reading.prompt);
             let cleared = python::cleared(plan.cleared, prompts, (known.lines, reading.lines));
             return Plan { cleared, ..plan };
         }
         let lines = known.lines.max(shell.words.begun_or_run()).max(1) as usize;
-        plan(&PreviousHistoryList::List { old, aligned, meanwhile, lines }, &new)
+        plan(&PreviousHistoryList::List { old, aligned, interval, lines }, &new)
     }
 
     /// Reports the commands of a plan, each as its text is read.

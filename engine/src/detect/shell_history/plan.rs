@@ -5,7 +5,7 @@
 //! [`changes`](super::changes) compares the lists.
 
 use super::changes::{
-    HistoryAlignment, HistoryClearing, HistoryList, HistoryListDiff, Meanwhile, compare,
+    HistoryAlignment, HistoryClearing, HistoryList, HistoryListDiff, IntervalFacts, compare,
 };
 use super::{TRIES_MAX, TYPED_MAX};
 
@@ -18,7 +18,7 @@ pub(super) enum PreviousHistoryList<'a> {
     List {
         old: HistoryList<'a>,
         aligned: HistoryAlignment,
-        meanwhile: Meanwhile,
+        interval: IntervalFacts,
         /// Maximum number of commands that were begun and are not counted as run.
         lines: usize,
     },
@@ -35,17 +35,17 @@ pub(super) struct Plan {
 
 /// Decides what a list means.
 pub(super) fn plan(before: &PreviousHistoryList<'_>, new: &HistoryList<'_>) -> Plan {
-    let (old, aligned, meanwhile, lines) = match before {
+    let (old, aligned, interval, lines) = match before {
         PreviousHistoryList::Nothing { typed } => {
             let added = (*typed).min(new.keys.len());
             return Plan { added, reported: added, cleared: None };
         }
-        PreviousHistoryList::List { old, aligned, meanwhile, lines } => {
-            (old, aligned, meanwhile, lines)
+        PreviousHistoryList::List { old, aligned, interval, lines } => {
+            (old, aligned, interval, lines)
         }
     };
-    let HistoryListDiff { added, cleared } = compare(old, new, aligned, meanwhile);
-    let run = meanwhile.run;
+    let HistoryListDiff { added, cleared } = compare(old, new, aligned, interval);
+    let run = interval.run;
     if added <= run.unwrap_or(TYPED_MAX) + lines {
         return Plan { added, reported: added, cleared };
     }
@@ -118,9 +118,9 @@ mod tests {
         old: &[u32],
         new: &[u32],
     ) -> (usize, usize, Option<HistoryClearing>) {
-        let meanwhile = Meanwhile { run, ..Meanwhile::default() };
+        let interval = IntervalFacts { run, ..IntervalFacts::default() };
         let aligned = HistoryAlignment::of(old, new);
-        let before = PreviousHistoryList::List { old: list(old), aligned, meanwhile, lines: 1 };
+        let before = PreviousHistoryList::List { old: list(old), aligned, interval, lines: 1 };
         let Plan { added, reported, cleared } = plan(&before, &list(new));
         (added, reported, cleared)
     }

@@ -9,7 +9,7 @@ use panoptes_records::activities::Activity;
 
 use super::mapping::{MappedValues, ObjectMapping, top_value};
 use super::ocsf::severity_number;
-use super::syslog::{About, RecordKind};
+use super::syslog::{MessageSubject, RecordKind};
 
 mod parts;
 
@@ -112,7 +112,7 @@ rows! {
 const ALERT: EcsCategories = (&["host", "intrusion_detection"], &["info"]);
 
 /// Appends a record as an event; `None` if it cannot be read.
-pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn append(about: &MessageSubject<'_>, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let is_alert = top_value(record, "message_type").ok()? == Some("\"ALERT\"");
     let RecordKind::Activity(activity) = about.kind else { return None };
     let (categories, kinds) = row(activity);

@@ -6,7 +6,7 @@ use panoptes_records::json::time::Timestamp;
 
 use super::mapping::top_value;
 use super::otlp::system;
-use super::syslog::About;
+use super::syslog::MessageSubject;
 
 /// The text around each record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -27,7 +27,7 @@ impl Envelope {
     /// Appends what comes before a record; `None` if what it needs of that cannot be read.
     pub(crate) fn begin(
         self,
-        about: Option<&About<'_>>,
+        about: Option<&MessageSubject<'_>>,
         record: &[u8],
         out: &mut Vec<u8>,
     ) -> Option<()> {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::output::form::syslog::RecordKind;
 
-    const ABOUT: About<'static> = About {
+    const ABOUT: MessageSubject<'static> = MessageSubject {
         kind: RecordKind::Activity(Activity::ProcessCreated),
         severity: Severity::Info,
         time: b"2026-11-20T07:31:46.005224659+00:00",

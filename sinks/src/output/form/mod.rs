@@ -10,7 +10,7 @@ pub mod syslog;
 
 pub use envelope::Envelope;
 
-use syslog::About;
+use syslog::MessageSubject;
 
 /// A schema that others have published, in whose events records are written: one event a line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,7 +23,12 @@ pub enum Schema {
 
 impl Schema {
     /// Appends a record as an event; `None`, and nothing, if it cannot be read.
-    pub fn append(self, about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    pub fn append(
+        self,
+        about: &MessageSubject<'_>,
+        record: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
         let start = out.len();
         let written = match self {
             Self::Ocsf => ocsf::append(about, record, out),

@@ -10,7 +10,7 @@ use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::json::time::Timestamp;
 
 use super::mapping::{MappedValues, ObjectMapping, top_value};
-use super::syslog::{About, RecordKind};
+use super::syslog::{MessageSubject, RecordKind};
 
 mod parts;
 
@@ -143,7 +143,7 @@ impl OcsfClass {
 }
 
 /// Appends a record as an event; `None` if it cannot be read.
-pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn append(about: &MessageSubject<'_>, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let is_alert = top_value(record, "message_type").ok()? == Some("\"ALERT\"");
     let RecordKind::Activity(subject) = about.kind else { return None };
     let (class, activity) = if is_alert { FINDING } else { row(subject) };

@@ -9,7 +9,7 @@ use panoptes_records::activities::Severity;
 use panoptes_records::json::read::{JsonReader, Token};
 use panoptes_records::json::time::Timestamp;
 
-use super::syslog::{About, RecordKind};
+use super::syslog::{MessageSubject, RecordKind};
 
 /// Makes the bodies of requests of one sender.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Otlp {
 
     /// Appends a record; `None`, and nothing, if it cannot be read.
     pub(crate) fn append(
-        about: &About<'_>,
+        about: &MessageSubject<'_>,
         record: &[u8],
         is_first: bool,
         out: &mut Vec<u8>,
@@ -244,9 +244,9 @@ mod tests {
 
     use super::*;
 
-    fn about(severity: Severity) -> About<'static> {
+    fn about(severity: Severity) -> MessageSubject<'static> {
         let activity = Activity::ProcessCreated;
-        About {
+        MessageSubject {
             kind: RecordKind::Activity(activity),
             severity,
             time: b"2026-11-20T07:31:46.905224659+00:00",
@@ -347,7 +347,7 @@ mod tests {
     fn a_record_without_a_time_adds_nothing() {
         let mut out = b"x".to_vec();
         let time = &[b'?'; 35];
-        let about = About { time, ..about(Severity::Info) };
+        let about = MessageSubject { time, ..about(Severity::Info) };
         assert_eq!(Otlp::append(&about, b"{}", true, &mut out), None);
         assert_eq!(out, b"x");
     }

@@ -61,9 +61,9 @@ impl RecordKind {
     }
 }
 
-/// What the header of a message has of its record.
+/// The parts of a record that the header of its message has.
 #[derive(Clone, Copy, Debug)]
-pub struct About<'r> {
+pub struct MessageSubject<'r> {
     pub kind: RecordKind,
     pub severity: Severity,
     /// `occurred_message_time_iso_8601_ns`; of the sensor of flows, `last_time` or `time`.
@@ -103,7 +103,7 @@ impl Syslog {
     /// A record that is too long is shortened. Gives [`Full`] if that is impossible.
     pub fn write<'o>(
         &self,
-        about: &About<'_>,
+        about: &MessageSubject<'_>,
         record: &[u8],
         out: &'o mut [u8; FRAME_BYTES_MAX],
     ) -> Result<&'o [u8], Full> {
@@ -131,7 +131,7 @@ impl Syslog {
     }
 
     /// Writes the header and the blank behind it; returns their length.
-    fn header(&self, about: &About<'_>, out: &mut [u8]) -> Result<usize, Full> {
+    fn header(&self, about: &MessageSubject<'_>, out: &mut [u8]) -> Result<usize, Full> {
         let mut out = JsonWriter::new(out, Limits::new(0));
         out.number("<", u64::from(self.facility) * 8 + severity(about.severity))?;
         out.raw(b">1 ")?;
@@ -174,7 +174,7 @@ mod tests {
     const TIME: &[u8; TIMESTAMP_LENGTH] = b"2026-11-20T07:31:46.905224659+00:00";
 
     fn message(syslog: &Syslog, activity: Activity, severity: Severity) -> String {
-        let about = About { kind: RecordKind::Activity(activity), severity, time: TIME };
+        let about = MessageSubject { kind: RecordKind::Activity(activity), severity, time: TIME };
         let mut out = [0; FRAME_BYTES_MAX];
         String::from_utf8(syslog.write(&about, RECORD, &mut out).unwrap().to_vec()).unwrap()
     }
@@ -199,7 +199,8 @@ mod tests {
         let (kind, severity) = (RecordKind::Activity(Activity::ProcessCreated), Severity::Info);
         let time = b"1970-01-01T00:00:12.905224659+00:00";
         let mut out = [0; FRAME_BYTES_MAX];
-        let message = syslog.write(&About { kind, severity, time }, RECORD, &mut out).unwrap();
+        let message =
+            syslog.write(&MessageSubject { kind, severity, time }, RECORD, &mut out).unwrap();
         assert!(message.starts_with(b"<134>1 - a panoptes 1 process_created - {"), "{message:?}");
     }
 
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn a_flow_has_a_message_id_of_its_own() {
         let syslog = Syslog::new(MessageFraming::Datagram, 16, "a", 1);
-        let about = About { kind: RecordKind::Flow, severity: Severity::Info, time: TIME };
+        let about = MessageSubject { kind: RecordKind::Flow, severity: Severity::Info, time: TIME };
         let mut out = [0; FRAME_BYTES_MAX];
         let message = syslog.write(&about, b"{}", &mut out).unwrap();
         let expected = b"<134>1 2026-11-20T07:31:46.905224Z a panoptes 1 network_flow - {}";

@@ -15,7 +15,9 @@ use super::forward::{self, Forward};
 use super::http::{Body, Http};
 use crate::output::backlog::Backlog;
 use crate::output::form::otlp::Otlp;
-use crate::output::form::syslog::{About, FRAME_BYTES_MAX, MessageFraming, RecordKind, Syslog};
+use crate::output::form::syslog::{
+    FRAME_BYTES_MAX, MessageFraming, MessageSubject, RecordKind, Syslog,
+};
 use crate::output::form::{Envelope, Schema};
 use crate::output::lines::WrittenHeaderLists;
 
@@ -199,9 +201,9 @@ impl Note {
     }
 
     /// What forms need to know of the record.
-    fn about(self, record: &[u8]) -> Option<About<'_>> {
+    fn about(self, record: &[u8]) -> Option<MessageSubject<'_>> {
         let time = self.time(record)?;
-        Some(About { kind: self.kind, severity: self.severity, time })
+        Some(MessageSubject { kind: self.kind, severity: self.severity, time })
     }
 }
 

@@ -4,7 +4,7 @@ use panoptes_engine::container_config::Glob;
 use panoptes_records::activities::{Activity, Preset, Severity};
 use panoptes_records::filter::{Activities, Filter, FlowRecords};
 
-use super::Others;
+use super::LogSettings;
 use super::values::ActivityName;
 use crate::config::events::{EventSwitch, Events};
 use crate::config::section::Section;
@@ -28,7 +28,7 @@ pub struct RecordChoice {
 impl RecordChoice {
     /// `can_have_flows`: whether its form has what records of flows have.
     pub(super) fn read(
-        others: &Others<'_>,
+        others: &LogSettings<'_>,
         can_have_flows: bool,
         section: &mut Section<'_>,
     ) -> Self {

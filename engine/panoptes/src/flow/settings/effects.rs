@@ -4,7 +4,7 @@ use panoptes_engine::time::SECOND_NS;
 use panoptes_flow::identity::FlowIdentity;
 
 use crate::exit::Failure;
-use crate::flow::request::{Beside, FlowRequest};
+use crate::flow::request::{FlowRequest, SystemRequest};
 use crate::flow::values::{mistake, number};
 
 /// The longest timeout of flows in seconds: the largest number of 16 bits, less one.
@@ -68,6 +68,6 @@ pub(super) fn set_ring_bytes(
 }
 
 /// The system whose packets these are, which options describe.
-pub(super) fn beside(request: &mut FlowRequest) -> &mut Beside {
+pub(super) fn beside(request: &mut FlowRequest) -> &mut SystemRequest {
     request.beside.get_or_insert_default()
 }

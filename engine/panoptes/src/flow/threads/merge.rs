@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::batches::Emptier;
 use super::reported::Records;
-use crate::flow::elsewhere::ThreadReport;
+use crate::flow::thread_counts::ThreadReport;
 
 /// The records of a thread.
 #[derive(Debug)]

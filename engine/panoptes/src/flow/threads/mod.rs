@@ -35,13 +35,13 @@ use self::worker::{
 use super::audit::{Audit as _, PacketSourceLosses};
 use super::auditor::Auditor;
 use super::clocks::Clocks;
-use super::elsewhere::Elsewhere;
 use super::interfaces::{self, Interfaces};
 use super::part::InterfacePart;
 use super::receiver::{self, failure};
 use super::request::FlowRequest;
 use super::signals::Signals;
 use super::tables::Tables;
+use super::thread_counts::ThreadCounts;
 use crate::config::FLOW_THREADS_MAX;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -116,7 +116,7 @@ pub(super) fn start(all: &mut [Interfaces], messages: &Messages) -> Result<(), F
 }
 
 /// A thread, which returns what it has counted, or its panic.
-type FlowThreadHandle = JoinHandle<Result<Elsewhere, String>>;
+type FlowThreadHandle = JoinHandle<Result<ThreadCounts, String>>;
 
 /// The threads, as the main thread has them.
 struct Threads {
@@ -248,12 +248,12 @@ impl Threads {
         for reason in self.failures.try_iter() {
             auditor.report_failure(&reason);
         }
-        let mut counted = Elsewhere::default();
+        let mut counted = ThreadCounts::default();
         for (_, shown) in &self.all {
             counted.add(&shown.counted.lock().unwrap_or_else(PoisonError::into_inner));
         }
         let missing = counted.missing;
-        auditor.set_elsewhere(counted);
+        auditor.set_thread_counts(counted);
         auditor.step(|| missing);
         has_passed
     }
@@ -272,7 +272,7 @@ impl Threads {
             }
         }
         while self.pass_on(auditor) {}
-        let mut counted = Elsewhere::default();
+        let mut counted = ThreadCounts::default();
         for (thread, _) in self.all {
             let its = thread.join().unwrap_or_else(|_| Err("unknown".to_owned()));
             let panicked = |panic| {
@@ -282,7 +282,7 @@ impl Threads {
         }
         let (passed, missing) = (counted.passed, counted.missing);
         messages.debug(format_args!("{passed} packets came to another thread than their own"));
-        auditor.set_elsewhere(counted);
+        auditor.set_thread_counts(counted);
         Ok(missing)
     }
 }

@@ -6,7 +6,7 @@ use panoptes_records::flow::{Cause, Extra, FlowRecord, Jitter, NameResolution, S
 
 use super::PAUSE;
 use super::batches::{Filler, ThreadBatch};
-use crate::flow::elsewhere::ThreadReport;
+use crate::flow::thread_counts::ThreadReport;
 
 /// Records of a batch.
 pub(super) const BATCH_RECORDS: usize = 256;

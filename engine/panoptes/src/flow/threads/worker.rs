@@ -19,10 +19,10 @@ use super::passed::{PassedBatch, PassedPacket};
 use super::reported::RecordSender;
 use crate::flow::audit::{Audit, PacketSourceLosses, clock_was_set};
 use crate::flow::clocks::Clocks;
-use crate::flow::elsewhere::Elsewhere;
 use crate::flow::interfaces::{CHECK, Interfaces, WAIT_MS, last_wait};
 use crate::flow::signals::Signals;
 use crate::flow::tables::{Tables, length_of};
+use crate::flow::thread_counts::ThreadCounts;
 use crate::message::Messages;
 
 /// How long packets and records wait at most until they are passed on. There are batches for
@@ -57,7 +57,7 @@ pub(super) struct FlowThreadProgress {
     /// The time up to which all its records were passed on.
     pub(super) until_ns: Arc<AtomicI64>,
     /// What it has counted. The thread never waits for this lock.
-    pub(super) counted: Mutex<Elsewhere>,
+    pub(super) counted: Mutex<ThreadCounts>,
 }
 
 /// One of the threads that divide the packets.
@@ -138,7 +138,7 @@ impl Worker {
         mut clocks: Clocks,
         reading: ReadingGuard,
         (signals, messages): (&Signals, &Messages),
-    ) -> Elsewhere {
+    ) -> ThreadCounts {
         let shared = Arc::clone(&self.shared);
         let (begin, mut answers) = (Instant::now(), 1);
         let (mut last_step, mut last_check) = (begin, begin);
@@ -312,8 +312,8 @@ impl Worker {
         }
     }
 
-    fn counted(&self) -> Elsewhere {
-        Elsewhere {
+    fn counted(&self) -> ThreadCounts {
+        ThreadCounts {
             counts: self.tables.counts(),
             wrong_times: self.tables.wrong_times(),
             unread: self.tables.unread().clone(),
@@ -335,7 +335,7 @@ impl Worker {
     }
 
     /// Reports all flows. What it has counted.
-    fn finish(mut self, clocks: &mut Clocks) -> Elsewhere {
+    fn finish(mut self, clocks: &mut Clocks) -> ThreadCounts {
         clocks.look(&mut self);
         self.records.begin_to_end();
         for (stream, flows) in self.tables.streams() {

@@ -20,7 +20,7 @@ use super::candidate::Phase;
 use super::{ControlThread, POLL_INTERVAL_AT_END};
 use crate::config::{Configuration, Flows};
 use crate::exit::Failure;
-use crate::flow::{OfService, OpenSensor, Ports, QUEUE, Sensor, SensorEvent, SharedSystem};
+use crate::flow::{OpenSensor, Ports, QUEUE, Sensor, SensorEvent, ServiceLink, SharedSystem};
 use crate::watch::metrics::STANDS_STILL_FOR_GOOD;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::because;
@@ -153,14 +153,14 @@ impl ControlThread {
     /// Starts the sensor, whose interfaces are open.
     pub(super) fn start_flows(&mut self, opened: OpenSensor) -> Result<(), Failure> {
         let (records, consumer) = queue(QUEUE, self.outputs.waker());
-        let of_service = OfService {
+        let service = ServiceLink {
             records,
             happened: self.flows.happened.0.clone(),
             system: self.flows.system.as_ref().map(|(_, shared)| shared.clone()),
         };
         let cores = self.cx.other_cores;
         let enter = move || cores.enter();
-        let sensor = Sensor::start(opened, of_service, enter, &self.cx.messages)?;
+        let sensor = Sensor::start(opened, service, enter, &self.cx.messages)?;
         self.outputs.change(OutputChange::AddQueue(consumer));
         self.cx.figures.set_flows(Some(Arc::clone(sensor.figures())));
         (self.flows.sensor, self.flows.is_ending) = (Some(sensor), false);

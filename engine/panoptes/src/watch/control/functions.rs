@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use panoptes_records::activities::Activity;
 
 use super::candidate::{Phase, SystemCandidate};
-use super::one_machine::{Instead, Machines};
+use super::one_machine::{FunctionInUse, Machines};
 use super::{ControlContext, Systems};
 use crate::config::{System, SystemAddress};
 use crate::dma;
@@ -253,8 +253,13 @@ impl Systems {
     }
 
     /// Keeps a function as a spare one of the machine that is watched through another one.
-    pub(super) fn keep_spare(&mut self, cx: &mut ControlContext, index: usize, instead: Instead) {
-        let Instead { used, is_compared } = instead;
+    pub(super) fn keep_spare(
+        &mut self,
+        cx: &mut ControlContext,
+        index: usize,
+        instead: FunctionInUse,
+    ) {
+        let FunctionInUse { used, is_compared } = instead;
         let system_of = |address: &SystemAddress| {
             let one = self.candidates.iter().find(|one| one.uses(address))?;
             Some(one.system.name.clone())

@@ -118,7 +118,7 @@ pub(super) enum MachineMatch {
 
 /// Another function of a function's machine is used instead of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Instead {
+pub(super) struct FunctionInUse {
     pub(super) used: SystemAddress,
     /// Whether the memory was compared. Otherwise it could not be read, and was equal before.
     pub(super) is_compared: bool,
@@ -240,8 +240,8 @@ impl Machines {
     pub(super) fn find(
         &self,
         address: &SystemAddress,
-        compare: impl FnMut(&DmaMachine) -> Option<Instead>,
-    ) -> Option<Instead> {
+        compare: impl FnMut(&DmaMachine) -> Option<FunctionInUse>,
+    ) -> Option<FunctionInUse> {
         let known = self.lock().known.clone();
         let mut others = known.iter().filter(|one| one.system.address != *address);
         others.find_map(compare)
@@ -252,8 +252,8 @@ impl Machines {
     pub(super) fn add(
         &self,
         mut own: DmaMachine,
-        mut compare: impl FnMut(&DmaMachine) -> Option<Instead>,
-    ) -> Option<Instead> {
+        mut compare: impl FnMut(&DmaMachine) -> Option<FunctionInUse>,
+    ) -> Option<FunctionInUse> {
         let mut seen = 0;
         loop {
             let others: Vec<DmaMachine> = {

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::candidate::Outside;
 use super::in_use::{AddressUse, InUse};
-use super::one_machine::{DmaMachine, Instead, MachineMatch, Machines};
+use super::one_machine::{DmaMachine, FunctionInUse, MachineMatch, Machines};
 use crate::attach::{
     Observer, ProfileProblem, attach, find_guest, log_event, log_source, open_with, options,
     profile_files, warn_losses,
@@ -115,7 +115,7 @@ pub(super) struct NotAttached {
     /// Whether a kernel may be about to start there: then the failure is not reported yet.
     pub(super) is_early: bool,
     /// It is another function of the machine that is watched through this one.
-    pub(super) instead: Option<Box<Instead>>,
+    pub(super) instead: Option<Box<FunctionInUse>>,
 }
 
 /// A search that found no kernel.
@@ -132,8 +132,8 @@ impl From<Failure> for NotAttached {
     }
 }
 
-impl From<Instead> for NotAttached {
-    fn from(instead: Instead) -> Self {
+impl From<FunctionInUse> for NotAttached {
+    fn from(instead: FunctionInUse) -> Self {
         let message = format!("another function of its machine is used: {}", instead.used);
         Self { instead: Some(Box::new(instead)), ..Failure::new(Exit::Source, message).into() }
     }
@@ -343,13 +343,13 @@ impl AttachTask {
     }
 
     /// The function that gives the same memory and is used, before anything is searched here.
-    fn used_instead(&self) -> Option<Instead> {
+    fn used_instead(&self) -> Option<FunctionInUse> {
         if !self.is_found || !self.is_function() || self.machines.is_empty() {
             return None;
         }
         let Some(mut source) = self.open(&self.system) else {
             let used = self.spare_of.clone()?;
-            return Some(Instead { used, is_compared: false });
+            return Some(FunctionInUse { used, is_compared: false });
         };
         self.machines.find(&self.system.address, |known| self.compare(known, &mut source))
     }
@@ -361,7 +361,7 @@ impl AttachTask {
         &self,
         profile: &Profile,
         source: &mut AnySource,
-    ) -> Result<Option<SystemAddress>, Instead> {
+    ) -> Result<Option<SystemAddress>, FunctionInUse> {
         if !self.is_function() {
             return Ok(None);
         }
@@ -380,14 +380,14 @@ impl AttachTask {
 
     /// Compares the memory with that of a machine. What was equal before, and cannot be read now,
     /// is taken as equal.
-    fn compare(&self, known: &DmaMachine, source: &mut AnySource) -> Option<Instead> {
+    fn compare(&self, known: &DmaMachine, source: &mut AnySource) -> Option<FunctionInUse> {
         let used = &known.system.address;
         let is_compared = match known.compare(source, |system| self.open(system)) {
             MachineMatch::Same => true,
             MachineMatch::Unknown if self.spare_of.as_ref() == Some(used) => false,
             MachineMatch::Other | MachineMatch::Unknown => return None,
         };
-        Some(Instead { used: used.clone(), is_compared })
+        Some(FunctionInUse { used: used.clone(), is_compared })
     }
 
     fn open(&self, system: &System) -> Option<AnySource> {

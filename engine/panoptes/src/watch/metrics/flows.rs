@@ -7,11 +7,11 @@ use super::text::{MetricKind, MetricLabelValue, MetricsPage};
 use crate::flow::{OutputFigures, SensorFigures, key_of_gap};
 
 /// A figure of the sensor.
-type OfSensor = fn(&SensorFigures) -> &AtomicU64;
+type SensorFigure = fn(&SensorFigures) -> &AtomicU64;
 /// A figure of one of its outputs.
-type OfOutput = fn(&OutputFigures) -> &AtomicU64;
+type SensorOutputFigure = fn(&OutputFigures) -> &AtomicU64;
 
-const SENSOR_METRICS: [(&str, MetricKind, &str, OfSensor); 6] = [
+const SENSOR_METRICS: [(&str, MetricKind, &str, SensorFigure); 6] = [
     (
         "panoptes_flow_packets_total",
         MetricKind::Counter,
@@ -41,7 +41,7 @@ const SENSOR_METRICS: [(&str, MetricKind, &str, OfSensor); 6] = [
     }),
 ];
 
-const OUTPUT_METRICS: [(&str, &str, OfOutput); 2] = [
+const OUTPUT_METRICS: [(&str, &str, SensorOutputFigure); 2] = [
     (
         "panoptes_flow_output_records_total",
         "Records of the sensor that its output has accepted.",

@@ -15,13 +15,13 @@ use super::{Figures, lock};
 use crate::watch::counters::{SystemFigures, TableFigures};
 
 /// A figure of a system.
-type OfSystem = fn(&SystemFigures) -> u64;
+type SystemFigure = fn(&SystemFigures) -> u64;
 /// A figure of a table.
-type OfTable = fn(&TableFigures) -> &AtomicU64;
+type TableFigure = fn(&TableFigures) -> &AtomicU64;
 /// A figure of an output.
-type OfOutput = fn(&OutputCounters) -> u64;
+type OutputFigure = fn(&OutputCounters) -> u64;
 
-const SYSTEM_METRICS: [(&str, MetricKind, &str, OfSystem); 10] = [
+const SYSTEM_METRICS: [(&str, MetricKind, &str, SystemFigure); 10] = [
     (
         "panoptes_system_watched",
         MetricKind::Gauge,
@@ -81,7 +81,7 @@ const SYSTEM_METRICS: [(&str, MetricKind, &str, OfSystem); 10] = [
     ),
 ];
 
-const TABLE_METRICS: [(&str, &str, OfTable); 3] = [
+const TABLE_METRICS: [(&str, &str, TableFigure); 3] = [
     (
         "panoptes_table_entries",
         "Tracked objects by table; bytes of names for the table strings.",
@@ -95,7 +95,7 @@ const TABLE_METRICS: [(&str, &str, OfTable); 3] = [
     ),
 ];
 
-const OUTPUT_METRICS: [(&str, MetricKind, &str, OfOutput); 8] = [
+const OUTPUT_METRICS: [(&str, MetricKind, &str, OutputFigure); 8] = [
     (
         "panoptes_output_records_total",
         MetricKind::Counter,

@@ -72,7 +72,7 @@ impl Stock {
 
 /// The early scans of one system.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Early {
+pub(super) struct EarlyScans {
     /// When the last scan ended.
     ended: u64,
     /// What early scans of it cost.
@@ -83,7 +83,7 @@ pub(super) struct Early {
     look_at: u64,
 }
 
-impl Early {
+impl EarlyScans {
     /// What an early scan costs. Until there was one, it may cost as much as others.
     pub(super) fn cost_ns(&self, others: u64) -> u64 {
         if self.cost.scans == 0 { others } else { self.cost.ns() }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_system_is_scanned_early_for_a_while_after_a_fork() {
         for interval in [10 * MS, 1_000_000 * MS] {
-            let mut early = Early::default();
+            let mut early = EarlyScans::default();
             let mut turn = ScannerTurn::default();
             turn.scanned(0, MS, interval, false);
             assert!(!turn.is_early());
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn early_scans_come_close_together_just_after_a_fork() {
-        let mut early = Early::default();
+        let mut early = EarlyScans::default();
         let cost = MS / 10;
         early.looked(0, 1000, true);
         for (ended, apart) in [(0, MS / 4), (4 * MS, MS / 4), (6 * MS, MS), (60 * MS, MS)] {
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn early_scans_come_close_together_while_there_is_plenty() {
-        let (mut early, mut stock) = (Early::default(), Stock::default());
+        let (mut early, mut stock) = (EarlyScans::default(), Stock::default());
         early.end(0);
         stock.fill(100 * MS);
         assert!(!early.may(MS / 4, MS / 10, stock), "it has half of what it may have");
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn early_scans_have_a_cost_of_their_own() {
-        let mut early = Early::default();
+        let mut early = EarlyScans::default();
         assert_eq!(early.cost_ns(2 * MS), 2 * MS);
         early.cost.add(MS / 2, false);
         assert_eq!(early.cost_ns(2 * MS), MS / 2);
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn memory_that_answers_slowly_is_looked_at_rarely() {
-        let mut early = Early::default();
+        let mut early = EarlyScans::default();
         early.looked(0, 2 * MS, true);
         assert!(!early.is_due(199 * MS) && early.is_due(200 * MS));
     }

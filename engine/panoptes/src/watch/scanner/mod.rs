@@ -31,7 +31,7 @@ use super::clocks::{nanoseconds, wall_clock_ns};
 use super::signals::Waker;
 use crate::config::Service;
 use crate::message::Messages;
-use early::{Early, INTERVAL_MAX_NS, Stock};
+use early::{EarlyScans, INTERVAL_MAX_NS, Stock};
 use meter::{RunDelay, ScannerMeter};
 pub(super) use stats::{MeasuredCost, ScanStats, ScannerState};
 pub(super) use system::{Pace, ScanFailure, ScanStopConditions, ScanTarget, System};
@@ -85,7 +85,7 @@ pub(super) struct ScannerSlot<S = System> {
     measured: Arc<MeasuredCost>,
     turn: ScannerTurn,
     cost: Cost,
-    early: Early,
+    early: EarlyScans,
 }
 
 impl<S> ScannerSlot<S> {
@@ -97,7 +97,7 @@ impl<S> ScannerSlot<S> {
             measured,
             turn: ScannerTurn::default(),
             cost: Cost::default(),
-            early: Early::default(),
+            early: EarlyScans::default(),
         }
     }
 }

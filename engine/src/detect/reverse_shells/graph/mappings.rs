@@ -203,7 +203,7 @@ impl Graph {
             return known;
         }
         let is_complete = snapshot.files_structs.at(table).is_some_and(|row| row.complete);
-        let mut others = Others::default();
+        let mut others = ProcessPeers::default();
         let mut all = snapshot.descriptor_indexes_of(table);
         let is_alone = is_complete
             && all.all(|at| !self.is_exhausted() && self.adds(snapshot, table, at, &mut others));
@@ -218,7 +218,7 @@ impl Graph {
         snapshot: &Snapshot,
         table: Index<FilesRow>,
         at: Index<DescriptorRow>,
-        others: &mut Others,
+        others: &mut ProcessPeers,
     ) -> bool {
         let Some(descriptor) = snapshot.descriptors.at(at) else { return false };
         let Some(file) = snapshot.files.at(descriptor.file) else { return true };
@@ -304,9 +304,9 @@ impl Graph {
     }
 }
 
-/// Whom a process has connections to.
+/// The peers of a process.
 #[derive(Default)]
-struct Others {
+struct ProcessPeers {
     peer: Option<IpAddr>,
     pair: Option<Index<SocketRow>>,
     /// The one whose peer no descriptor leads to. A peer that was closed has a place of its own:
@@ -314,7 +314,7 @@ struct Others {
     closed: Option<Index<SocketRow>>,
 }
 
-impl Others {
+impl ProcessPeers {
     /// Whether an address is that of the only peer.
     fn has_peer(&mut self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -45,13 +45,13 @@ struct Job {
     pauses: bool,
     is_accepted: bool,
     login: Login,
-    others: Others,
+    others: OtherEnd,
     messages: u32,
 }
 
 /// What else the program gets that sends the shell's output on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Others {
+enum OtherEnd {
     None,
     /// A client has connected to it.
     Client,
@@ -88,7 +88,7 @@ const JOB: Job = Job {
     pauses: true,
     is_accepted: false,
     login: Login::None,
-    others: Others::None,
+    others: OtherEnd::None,
     messages: 2,
 };
 
@@ -161,32 +161,32 @@ impl Job {
         let (read, write) = machine.pipe();
         let (one, far) = machine.pair();
         match self.others {
-            Others::None => vec![],
-            Others::Client => {
+            OtherEnd::None => vec![],
+            OtherEnd::Client => {
                 machine.listener(CLIENTS);
                 vec![machine.connection(CLIENTS, PEER)]
             }
-            Others::Pipe => {
+            OtherEnd::Pipe => {
                 machine.run(24, "job", "job", &[(1, &write)]);
                 vec![read]
             }
-            Others::Pair => {
+            OtherEnd::Pair => {
                 machine.run(24, "job", "job", &[(1, &far)]);
                 vec![one]
             }
-            Others::Log => {
+            OtherEnd::Log => {
                 let pair = machine.pairs.pop().unwrap();
                 machine.senders.push(pair);
                 machine.run(2, "journald", "journald", &[(5, &far)]);
                 vec![one]
             }
-            Others::Server => {
+            OtherEnd::Server => {
                 let pair = machine.pairs.pop().unwrap();
                 machine.senders.push((pair.1, pair.0));
                 machine.run(24, "job", "job", &[(1, &far)]);
                 vec![one]
             }
-            Others::Own => vec![read, write, machine.connection(40_003, OTHER)],
+            OtherEnd::Own => vec![read, write, machine.connection(40_003, OTHER)],
         }
     }
 
@@ -298,13 +298,13 @@ fn jobs_whose_log_goes_to_a_collector_raise_no_alert() {
 
 #[test]
 fn what_a_program_sends_for_others_is_no_output_of_the_shell() {
-    for others in [Others::Client, Others::Pipe, Others::Pair, Others::Server] {
+    for others in [OtherEnd::Client, OtherEnd::Pipe, OtherEnd::Pair, OtherEnd::Server] {
         let job = Job { others, ..JOB };
         let sent = Job { act: Act::Builtin, messages: 12, ..job };
         assert_eq!(sent.found(), [""; 0], "{others:?}");
         assert_eq!(job.found(), [PIPES], "{others:?}: it starts processes");
     }
-    for others in [Others::Own, Others::Log] {
+    for others in [OtherEnd::Own, OtherEnd::Log] {
         let own = Job { act: Act::Builtin, others, ..JOB };
         assert_eq!(own.found(), [PIPES], "{others:?}");
     }
@@ -312,7 +312,7 @@ fn what_a_program_sends_for_others_is_no_output_of_the_shell() {
 
 #[test]
 fn what_a_program_sends_for_others_ends_no_row() {
-    let job = Job { others: Others::Client, asked: 300, ..JOB };
+    let job = Job { others: OtherEnd::Client, asked: 300, ..JOB };
     let mut machine = job.machine();
     let mut watch = Watch::new();
     let mut found = watch.settle(&machine);

@@ -7,7 +7,7 @@ use panoptes_rig::standin::Standin;
 use panoptes_sources::FileSource;
 
 use super::super::candidate::Phase;
-use super::super::one_machine::{DmaMachine, Instead};
+use super::super::one_machine::{DmaMachine, FunctionInUse};
 use super::*;
 use crate::watch::finder::Finder;
 
@@ -212,7 +212,7 @@ fn a_function_whose_memory_cannot_be_compared_is_soon_a_system_of_its_own() {
             control.systems.keep_spare(
                 &mut control.cx,
                 1,
-                Instead { used: used.clone(), is_compared },
+                FunctionInUse { used: used.clone(), is_compared },
             );
             control.systems.candidates[1].spare_of.is_some()
         };
@@ -241,7 +241,11 @@ fn with_functions(count: usize, check: impl FnOnce(&mut ControlThread)) {
         control.systems.take_functions(&mut control.cx, &list(&vuids[..count]));
         for index in 1..count {
             let used = control.systems.candidates[0].system.address.clone();
-            control.systems.keep_spare(&mut control.cx, index, Instead { used, is_compared: true });
+            control.systems.keep_spare(
+                &mut control.cx,
+                index,
+                FunctionInUse { used, is_compared: true },
+            );
         }
         check(control);
     };
@@ -280,7 +284,7 @@ fn a_function_that_is_compared_while_another_takes_over_stays_spare() {
         let used = control.systems.candidates[0].system.address.clone();
         assert!(control.systems.use_spare(&mut control.cx, 0));
         let now = control.systems.candidates[0].system.address.clone();
-        control.systems.keep_spare(&mut control.cx, 2, Instead { used, is_compared: true });
+        control.systems.keep_spare(&mut control.cx, 2, FunctionInUse { used, is_compared: true });
         assert_eq!(control.systems.candidates[2].spare_of.as_ref(), Some(&now));
         assert!(control.systems.candidates[2].due().unwrap() > Instant::now() + SOON);
     });

@@ -1,4 +1,4 @@
-//! What threads have counted and reported, as the auditor sees it, which writes it.
+//! Counts and records of threads, as the auditor sees them, which writes them.
 
 use panoptes_flow::FlowTableCounts;
 use panoptes_records::flow::{Extra, FlowRecord, NameResolution};
@@ -7,9 +7,9 @@ use super::audit::PacketSourceLosses;
 use super::links::UnreadLinks;
 use super::tables::add;
 
-/// What threads have counted.
+/// The counts of threads together.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Elsewhere {
+pub(super) struct ThreadCounts {
     pub(super) counts: FlowTableCounts,
     pub(super) wrong_times: u64,
     pub(super) unread: UnreadLinks,
@@ -21,7 +21,7 @@ pub(super) struct Elsewhere {
     pub(super) missing: PacketSourceLosses,
 }
 
-impl Elsewhere {
+impl ThreadCounts {
     /// Adds what the next thread has counted. Interfaces are there if they are for the last one.
     pub(super) fn add(&mut self, next: &Self) {
         self.counts = add(self.counts, next.counts);
