@@ -59,7 +59,7 @@ pub(super) struct FlowRequest {
 }
 
 /// The captures to read, and the filter of their packets and of those of interfaces.
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of argus")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of argus(8)")]
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct InputRequest {
     pub(super) captures: Vec<PathBuf>,
@@ -128,7 +128,7 @@ impl Default for InterfaceRequest {
 }
 
 /// What identifies a flow, and how long it is tracked.
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of argus")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of argus(8)")]
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FlowTableRequest {
     pub(super) identity: FlowIdentity,

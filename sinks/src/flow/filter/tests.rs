@@ -218,7 +218,7 @@ fn mistakes_are_one_line_with_a_place() {
         ("pkts gt 1.5", 9, "a whole number is missing here"),
         ("port gt http", 9, "a port is missing here"),
         ("tcp host 1.2.3.4", 10, "join this protocol to an address by 'and'"),
-        ("len gt 5", 1, "this word of argus is not supported"),
+        ("len gt 5", 1, "this word of argus(8) is not supported"),
         ("net 10.0.0.0/33", 14, "the length of a network is 0 to 32"),
         ("host 10.0.0.0/8", 14, "'net' goes before a network"),
         ("seq 99999999999999999999", 5, "a whole number is missing here"),

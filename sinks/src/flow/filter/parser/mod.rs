@@ -200,7 +200,7 @@ impl<'a> Parser<'a> {
             _ if protocol.is_some() && ends == FlowEnds::Default => {
                 return protocol.map_or(Ok(()), |protocol| self.protocol(protocol));
             }
-            Keyword::Unsupported => return self.fail("this word of argus is not supported"),
+            Keyword::Unsupported => return self.fail("this word of argus(8) is not supported"),
             _ => return self.fail("a condition is missing here"),
         };
         self.next += usize::from(next != Keyword::Not);
