@@ -9,15 +9,16 @@
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_tables::Histogram;
 
-use crate::time::{MINUTE_NS, Monotonic};
+use super::gaps::AGAIN_NS;
+use crate::time::Monotonic;
 
 /// Scans that are on average this many times farther apart than wanted are reported.
 const LATE_FACTOR: u64 = 2;
 /// A scan that uses more of its budget is reported, in percent.
 pub(super) const BUDGET_PERCENT: u32 = 100;
-/// The first report follows after this time, the next ones after `AGAIN_NS` each.
+/// The first report follows after this time, the next ones after [`AGAIN_NS`] each, as those of
+/// gaps do.
 const FIRST_NS: i64 = 10_000_000_000;
-const AGAIN_NS: i64 = MINUTE_NS;
 const _: () = assert!(FIRST_NS < AGAIN_NS, "the first report comes early");
 
 /// Times between scans, in nanoseconds, since the last report.
