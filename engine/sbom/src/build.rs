@@ -13,7 +13,6 @@ mod initramfs;
 mod installed;
 mod layer;
 mod manager;
-mod mode;
 mod room;
 mod root;
 mod rpm;

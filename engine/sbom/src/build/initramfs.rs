@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, Read};
 
 use panoptes_unpack::{Compression, unsupported};
+use rustix::fs::FileType;
 
 use super::layer::{EntryKind, LayerEntry, cleaned};
-use super::mode::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use super::room::too_many;
 use super::tree::ImageTree;
 use super::{BuildOptions, BuildProgress, BuildResult, ProgressReader};
@@ -200,10 +200,11 @@ impl Archives<'_> {
                 return Err(too_many(ENTRIES_MAX, "entries", &path));
             }
             self.take_names(path.len(), &path)?;
-            let kind = match header.mode & S_IFMT {
-                S_IFREG => self.file(input, &header, &path, &mut block)?,
-                S_IFDIR => Some(EntryKind::Directory),
-                S_IFLNK => {
+            let file_type = FileType::from_raw_mode(header.mode);
+            let kind = match file_type {
+                FileType::RegularFile => self.file(input, &header, &path, &mut block)?,
+                FileType::Directory => Some(EntryKind::Directory),
+                FileType::Symlink => {
                     let to = input.bytes(header.size);
                     let to = to.map_err(|error| error.within(shown(&path)))?;
                     self.take_names(to.len(), &path)?;
@@ -211,7 +212,7 @@ impl Archives<'_> {
                 }
                 _ => Some(EntryKind::Special),
             };
-            if !matches!(header.mode & S_IFMT, S_IFREG | S_IFLNK) {
+            if !matches!(file_type, FileType::RegularFile | FileType::Symlink) {
                 input.skip(header.size)?;
             }
             input.align()?;

@@ -4,6 +4,10 @@ use std::io::Write as _;
 
 use super::*;
 
+const S_IFREG: u32 = FileType::RegularFile.as_raw_mode();
+const S_IFDIR: u32 = FileType::Directory.as_raw_mode();
+const S_IFLNK: u32 = FileType::Symlink.as_raw_mode();
+
 /// An archive: path, mode, inode, number of names and content of each entry.
 fn archive(entries: &[(&str, u32, u32, u32, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();

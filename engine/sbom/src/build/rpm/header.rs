@@ -8,7 +8,8 @@
 
 use std::collections::HashMap;
 
-use crate::build::mode::{S_IFMT, S_IFREG};
+use rustix::fs::FileType;
+
 use crate::error::{SbomError, shown};
 use crate::model::PATH_BYTES_MAX;
 
@@ -144,7 +145,8 @@ fn package<'a>(entries: &Entries<'a>, name: &'a [u8], paths: &[[&[u8]; 2]]) -> O
         let is_installed = states.get(index).is_none_or(|state| *state == STATE_NORMAL);
         let is_fixed = flags[index] & (CONFIGURATION | GHOST) == 0;
         let digest = digests[index];
-        if modes[index] & S_IFMT == S_IFREG && is_installed && is_fixed && !digest.is_empty() {
+        let is_regular = FileType::from_raw_mode(modes[index]).is_file();
+        if is_regular && is_installed && is_fixed && !digest.is_empty() {
             files.push(PackageFile { path: path.concat(), digest });
         }
     }
@@ -162,7 +164,7 @@ fn digests_of_links<'a>(
     if [devices.len(), inodes.len()] != [digests.len(); 2] {
         return Some(digests);
     }
-    let is_regular = |at: usize| modes[at] & S_IFMT == S_IFREG;
+    let is_regular = |at: usize| FileType::from_raw_mode(modes[at]).is_file();
     let key = |at: usize| (devices[at], inodes[at]);
     let known = (0..digests.len()).filter(|at| is_regular(*at) && !digests[*at].is_empty());
     let last: HashMap<(u32, u32), &[u8]> = known.map(|at| (key(at), digests[at])).collect();
