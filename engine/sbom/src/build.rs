@@ -235,7 +235,7 @@ fn of_file(
         return image::build(&store, options, progress).map_err(within);
     }
     for_images(source, options, false)?;
-    if beginning.starts_with(deb::AR) {
+    if beginning.starts_with(panoptes_unpack::AR) {
         std::io::Seek::rewind(&mut &file).map_err(failed)?;
         return deb::build(file, options, progress).map_err(within);
     }

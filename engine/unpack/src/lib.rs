@@ -40,6 +40,10 @@ const LZMA_KIB_MAX: u32 = 160 << 10;
 /// How many packed bytes are read at once.
 pub const PACKED_READ_BYTES: usize = 128 << 10;
 
+/// First bytes of an `ar` archive, the format of Debian's packages (deb(5)), whose members are
+/// compressed.
+pub const AR: &[u8] = b"!<arch>\n";
+
 /// How data is compressed: in a way that a kernel can unpack, too (lib/decompress.c).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Compression {

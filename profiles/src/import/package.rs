@@ -6,12 +6,9 @@
 
 use std::io::{self, BufReader, Read, Write};
 
-use panoptes_unpack::Compression;
+use panoptes_unpack::{AR, Compression};
 
 use super::ImportError;
-
-/// First bytes of an `ar` archive, the format of `.deb`.
-const AR: &[u8] = b"!<arch>\n";
 
 /// First bytes of an RPM package.
 const RPM: &[u8] = &[0xed, 0xab, 0xee, 0xdb];

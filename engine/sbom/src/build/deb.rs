@@ -4,15 +4,14 @@
 
 use std::io::{BufReader, Read};
 
+use panoptes_unpack::AR;
+
 use super::layer;
 use super::room::Room;
 use super::tree::ImageTree;
 use super::{BuildOptions, BuildProgress, BuildResult, ProgressReader, dpkg};
 use crate::error::{SbomError, shown};
 use crate::model::{Sbom, SbomFile, SbomSubject};
-
-/// The first bytes of an `ar` archive.
-pub(super) const AR: &[u8] = b"!<arch>\n";
 
 /// Maximum number of its members; a package has three.
 const MEMBERS_MAX: u32 = 64;

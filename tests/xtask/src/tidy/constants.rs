@@ -8,14 +8,14 @@ use super::{assert_list, sources};
 /// Constants of crates that have no crate in common in which one could stand for both. The list may
 /// only shrink.
 const TWICE: &[&str] = &[
-    "AR = b\"!<arch>\\n\": engine/sbom/src/build/deb.rs profiles/src/import/package.rs",
     "CISCO_HDLC = 104: decoders/src/packet/link_type.rs engine/packet-files/src/frame.rs",
     "ETHERNET = 1: decoders/src/packet/link_type.rs engine/packet-files/src/frame.rs",
     "RAW = 101: decoders/src/packet/link_type.rs engine/packet-files/src/frame.rs",
     "SECOND_NS = 1000000000: decoders/src/netflow/clock.rs engine/records/src/json/time.rs",
 ];
 
-/// The name of the constant that a line of code declares at the left of its file.
+/// The name of the constant that a line of code declares at the left of its file, or of a module
+/// in it.
 fn declared(line: &str) -> Option<&str> {
     let line = match line.strip_prefix("pub") {
         Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,
@@ -30,9 +30,14 @@ fn declared(line: &str) -> Option<&str> {
 /// The constants of a file with their values. Constants that other constants make are left out.
 fn constants(text: &str) -> Vec<(String, String)> {
     let code = product_code_of(text);
-    let (mut found, mut start) = (Vec::new(), 0);
+    let (mut found, mut start, mut is_module) = (Vec::new(), 0, false);
     for line in code.split_inclusive('\n') {
-        if let Some(name) = declared(line)
+        if !line.starts_with([' ', '}', '\n']) {
+            is_module = opens_module(line);
+        }
+        // Those of a type have its name, too.
+        let item = if is_module { line.strip_prefix("    ").unwrap_or(line) } else { line };
+        if let Some(name) = declared(item)
             && let Some(value) = value_at(&code, start)
             && !is_derived(&code[value.clone()])
         {
@@ -42,6 +47,10 @@ fn constants(text: &str) -> Vec<(String, String)> {
         start += line.len();
     }
     found
+}
+
+fn opens_module(line: &str) -> bool {
+    line.trim_end().ends_with('{') && line.split(' ').any(|word| word == "mod")
 }
 
 /// Where the value of the declaration is that begins here.
@@ -118,15 +127,23 @@ pub const C: usize =
     64 << 10;
 const D: usize = A * 2;
     const E: usize = 1;
+pub mod numbers {
+    /// The first.
+    pub(super) const F: u8 = 0x3;
+        const G: u8 = 1;
+}
+impl Type {
+    const H: u8 = 1;
+}
 const _: () = assert!(A > 1);
 #[cfg(test)]
 mod tests {
-const F: u8 = 1;
+const I: u8 = 1;
 }
 ";
     let found = constants(text);
     let found: Vec<_> = found.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-    assert_eq!(found, [("A", "1000"), ("B", "*b\"ab\""), ("C", "65536")]);
+    assert_eq!(found, [("A", "1000"), ("B", "*b\"ab\""), ("C", "65536"), ("F", "3")]);
     for (written, value) in [
         ("0x10_u32", "16"),
         ("4 * 1024", "4096"),

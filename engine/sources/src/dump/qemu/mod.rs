@@ -37,7 +37,7 @@ use super::{DumpProblem, Lacks, join};
 pub(super) const MAGIC: [u8; 8] = *b"QEVM\0\0\0\x03";
 
 /// Elements of a stream (migration/savevm.h).
-const END: u64 = 0;
+const STREAM_END: u64 = 0;
 const START: u64 = 1;
 const PART: u64 = 2;
 const LAST_PART: u64 = 3;
@@ -149,8 +149,8 @@ impl<'f> MigrationParser<'f> {
                 FULL if self.ram.is_none() => self.find_memory()?,
                 COMMAND => self.pass_command()?,
                 // The file of an aborted stream may continue with zeros, which look like the end.
-                END if self.ram.is_some() => return Err(Stop::Cut),
-                END | DESCRIPTION => return Err(DumpProblem::NoMemory.into()),
+                STREAM_END if self.ram.is_some() => return Err(Stop::Cut),
+                STREAM_END | DESCRIPTION => return Err(DumpProblem::NoMemory.into()),
                 _ => return Err(damage("it has an element of no known kind")),
             }
         }
