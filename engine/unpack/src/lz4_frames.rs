@@ -1,4 +1,5 @@
-//! The frames of lz4 files (LZ4 Frame Format), in which captures are packed. No kernel unpacks them.
+//! The frames of lz4 files (LZ4 Frame Format), in which captures are packed. No kernel unpacks
+//! them.
 
 use std::io::{self, BufRead, Read};
 

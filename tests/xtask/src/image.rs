@@ -112,8 +112,8 @@ fn use_it() -> Result<(), String> {
     Ok(())
 }
 
-/// Pulls a base image unless it is there, or makes one in its place if `own_base` allows it; returns
-/// whether it was made.
+/// Pulls a base image unless it is there, or makes one in its place if `own_base` allows it.
+/// Returns whether it was made.
 fn obtain(base: &Base, own_base: bool) -> Result<bool, String> {
     let label = "{{.Labels.standin}}";
     let known = output(podman("image")?.args(["inspect", "--format", label, base.image]));
