@@ -192,7 +192,7 @@ mod tests {
         );
         refuses(r#"{"format":"panoptes-sbom"}"#, "no `version`");
         refuses(r#"{"spdxVersion":"SPDX-1.2"}"#, "SPDX-1.2");
-        refuses("{\"a\":1}", "no format that is known");
+        refuses("{\"a\":1}", "JSON of an unknown format");
         refuses("[]", "JSON list");
         refuses("{\"a\":\n 1", "2:2: EOF");
     }
