@@ -139,10 +139,13 @@ impl Walker {
                 (None, None) => (KernelVa::NULL, (0, false)),
             };
             for buckets in [ehash, Buckets { table, array, count, stride, offset, is_cut }] {
-                if buckets.is_plausible() && list.len() < list.capacity() {
+                let is_plausible = buckets.is_plausible();
+                if is_plausible && list.len() < list.capacity() {
                     list.push(buckets);
+                } else if is_plausible {
+                    losses.cut(WalkedStructure::SocketBuckets, list.capacity());
                 } else if buckets.count > 0 {
-                    losses.miss(WalkedStructure::SocketTable, table);
+                    losses.miss(WalkedStructure::SocketBuckets, table);
                 }
             }
         });
@@ -286,8 +289,8 @@ impl Walker {
                     snapshot.losses.miss(WalkedStructure::Socket, address);
                     return;
                 };
-                let visit = visit_socket(visited, &mut snapshot.losses, address);
-                snapshot.connections_cut += u32::from(visit == Insertion::Full);
+                let full = WalkedStructure::VisitedSockets;
+                let visit = visit_socket(visited, (&mut snapshot.losses, full), address);
                 if visit != Insertion::New {
                     return;
                 }
@@ -439,11 +442,11 @@ pub(super) fn is_sockfs(snapshot: &Snapshot, inode: &InodeRow) -> bool {
     filesystem.is_some_and(|row| row.filesystem.magic == magic::SOCKFS)
 }
 
-/// Marks a socket of a chain as visited. Notes the reason if it was visited before, or if there is
-/// no room.
+/// Marks a socket of a chain as visited. Notes the reason if it was visited before, or, as one of
+/// the structure `full`, if there is no room.
 pub(super) fn visit_socket(
     visited: &mut AddressMap,
-    losses: &mut Losses,
+    (losses, full): (&mut Losses, WalkedStructure),
     address: KernelVa,
 ) -> Insertion {
     let visit = visited.insert(address.0, 0);
@@ -452,7 +455,7 @@ pub(super) fn visit_socket(
         Insertion::Old(_) => {
             losses.stop(WalkedStructure::SocketRepetition, EarlyStop::Loop { address });
         }
-        Insertion::Full => losses.cut(WalkedStructure::SocketChain, visited.len()),
+        Insertion::Full => losses.cut(full, visited.len()),
     }
     visit
 }

@@ -91,7 +91,11 @@ walked_structures! {
     Pid Pids "struct pid";
     /// `signal_struct`, `fs_struct`, `cred`, `nsproxy` or `struct pid` of a process.
     ProcessStructure Processes "structure of a process";
+    /// A number of a process, which leads to its pid namespace. The row of the process lacks that.
+    ProcessNumber Uncounted "number of a process";
     Namespace Namespaces "namespace";
+    /// A mount or pid namespace. The row of a process in it lacks its number.
+    ProcessNamespace Uncounted "namespace of a process";
     /// An unknown maker, for whom the user of a process stands.
     UserNamespaceNesting Uncounted "nesting of user namespaces";
     MessageQueues Namespaces "tree of message queues";
@@ -121,7 +125,11 @@ walked_structures! {
     /// A slot whose node could not be read. It may have been emptied meanwhile.
     IoRingSlot Uncounted "slot of an io_uring";
     SocketTable Sockets "table of sockets";
+    /// An array of buckets that cannot be one, or that finds no room. Its table was read.
+    SocketBuckets Uncounted "buckets of a table of sockets";
     SocketChain Sockets "chain of sockets";
+    /// The set of the sockets in TCP's chains. It has more room than their rows, which are counted.
+    VisitedSockets Uncounted "visited sockets";
     Socket Sockets "socket";
     /// A socket that is in two chains. It moved meanwhile, or the chain was forged.
     SocketRepetition Uncounted "chain of sockets that meets another one";
@@ -210,6 +218,14 @@ impl Losses {
             if structure.part().is_some() {
                 self.stops.forget(at);
             }
+        }
+    }
+
+    /// Forgets the reasons at structures that count as no loss, because they are read again.
+    pub(super) fn forget_stops(&mut self, structures: &[WalkedStructure]) {
+        for &structure in structures {
+            debug_assert!(structure.part().is_none(), "a count would have no reason");
+            self.stops.forget(structure as usize);
         }
     }
 
@@ -355,6 +371,18 @@ mod tests {
         assert!(losses.is_whole());
         assert_eq!((losses.frequent_unreadable(), losses.frequent_unbounded()), (None, None));
         assert_eq!(texts(&losses), [(1, "tree of memory areas: loop at 0x10".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_read_again_is_forgotten() {
+        let mut losses = Losses::default();
+        losses.miss(WalkedStructure::SocketTable, KernelVa(0x10));
+        let before = losses;
+        losses.miss(WalkedStructure::SocketBuckets, KernelVa(0x20));
+        losses.cut(WalkedStructure::VisitedSockets, 8192);
+        assert_eq!((losses.unreadable, losses.dropped), (1, 0));
+        losses.forget_stops(&[WalkedStructure::SocketBuckets, WalkedStructure::VisitedSockets]);
+        assert_eq!(losses, before);
     }
 
     #[test]

@@ -281,7 +281,7 @@ impl Walker {
         };
         fetch(&mut self.reader, memory, &layouts.upid.packing, numbers, |index, bytes| {
             if bytes.is_none() && !numbers[index].is_null() {
-                losses.miss(WalkedStructure::Pid, numbers[index]);
+                losses.miss(WalkedStructure::ProcessNumber, numbers[index]);
             }
             namespaces.push(namespace_of(bytes));
         });
@@ -293,7 +293,7 @@ impl Walker {
             let position = rows[index].position();
             // One below the first is a process's own, which was read before.
             if bytes.is_none() && numbers[position - start] != addresses[index] {
-                losses.miss(WalkedStructure::Pid, addresses[index]);
+                losses.miss(WalkedStructure::ProcessNumber, addresses[index]);
             }
             outer[position] = namespace_of(bytes);
         });
@@ -310,7 +310,7 @@ impl Walker {
                     ProcessNamespaceKind::Pid => namespaces[index],
                 };
                 if !address.is_null() {
-                    losses.miss(WalkedStructure::Namespace, address);
+                    losses.miss(WalkedStructure::ProcessNamespace, address);
                 }
                 return;
             };
@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_of_a_process_that_cannot_be_read_are_named() {
+    fn namespaces_of_a_process_that_cannot_be_read_are_named_and_are_no_loss() {
         let (mut memory, mut walker, kernel) = (Sparse::default(), walker(&small()), kernel());
         let [nsproxy, mount, pid, namespace, nested] = [0; 5].map(|_| memory.structure());
         // The second number is behind the structure.
@@ -557,10 +557,11 @@ mod tests {
         let losses = &walker.snapshot.losses;
         let stops: Vec<_> = losses.frequent_stops().iter().map(ToString::to_string).collect();
         let expected = [
-            format!("namespace: unreadable at {mount:#x}"),
-            format!("struct pid: unreadable at {number:#x}"),
+            format!("namespace of a process: unreadable at {mount:#x}"),
+            format!("number of a process: unreadable at {number:#x}"),
         ];
-        assert_eq!((stops.as_slice(), losses.unreadable), (&expected[..], 4));
+        assert_eq!(stops, expected);
+        assert!(losses.is_whole());
     }
 
     /// In a user namespace of her own, every user has all capabilities.

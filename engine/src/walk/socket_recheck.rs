@@ -13,6 +13,7 @@ use panoptes_decoders::kernel::sock::{Endpoints, TcpCounters, TcpState};
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
+use super::losses::WalkedStructure;
 use super::snapshot::ConnectionRow;
 use super::{Reads, ScannedMemory, Snapshot, Walker, fetch_groups};
 
@@ -85,6 +86,7 @@ impl Walker {
         if !self.scratch.kept_sockets.has_all {
             return false;
         }
+        self.snapshot.losses.forget_stops(&[WalkedStructure::SocketBuckets]);
         self.list_heads(memory);
         self.scratch.addresses == self.scratch.kept_sockets.heads
             && self.snapshot.losses.is_whole()

@@ -108,7 +108,8 @@ impl Walker {
                     snapshot.losses.miss(WalkedStructure::Socket, socks[index]);
                     return;
                 };
-                let visit = visit_socket(visited, &mut snapshot.losses, socks[index]);
+                let full = WalkedStructure::SocketChain;
+                let visit = visit_socket(visited, (&mut snapshot.losses, full), socks[index]);
                 if matches!(visit, Insertion::Old(_)) {
                     return;
                 }

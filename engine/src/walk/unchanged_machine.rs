@@ -13,6 +13,7 @@ use panoptes_tables::room;
 
 use super::carry_over::RUN_QUEUES_MAX;
 use super::interfaces::INTERFACES_EVERY_SCANS;
+use super::losses::WalkedStructure;
 use super::snapshot::Machine;
 use super::views::RUN_QUEUES_EVERY_SCANS;
 use super::{Kernel, ScanError, ScannedMemory, Scope, Snapshot, Walker};
@@ -24,6 +25,13 @@ const RESTED_SCANS: u32 = 4;
 /// Number of scans that keep all rows. After them, the rows of one light scan are made and kept.
 /// Detectors that look at something several times have done so by then.
 const WHOLE_SCANS: u32 = 16;
+
+/// Structures of [`Walker::read_connections`] whose reasons count as no loss.
+const TCP_CHAIN_STRUCTURES: [WalkedStructure; 3] = [
+    WalkedStructure::SocketBuckets,
+    WalkedStructure::SocketRepetition,
+    WalkedStructure::VisitedSockets,
+];
 
 /// Which scan the rows of a walker are from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -223,6 +231,7 @@ impl Walker {
         snapshot.terminals.clear();
         (snapshot.connections_cut, snapshot.chains_in_turn) = (0, false);
         snapshot.losses.forget_counted();
+        snapshot.losses.forget_stops(&TCP_CHAIN_STRUCTURES);
         snapshot.left.chains = 0;
         for net in snapshot.nets.iter_mut() {
             net.connections_cut = false;
