@@ -144,11 +144,16 @@ impl Walker {
         lists: &mut TaskListCursor,
         found: &mut Vec<KernelVa>,
     ) {
-        for _ in 0..TASK_HINT_ROUNDS_MAX {
+        for round in 1..=TASK_HINT_ROUNDS_MAX {
             found.clear();
+            let before = self.snapshot.losses.stops;
             self.follow_task_hints(memory.kernel, found);
             if found.is_empty() || !self.fetch_task_hints(memory, found) {
                 return;
+            }
+            // The next round follows the same lists again, and counts what then ends early.
+            if round < TASK_HINT_ROUNDS_MAX {
+                self.snapshot.losses.stops = before;
             }
             self.follow_lists(memory, lists, found);
         }

@@ -1,5 +1,8 @@
 //! Lists made by hand: each entry is followed once, and what is cut is counted.
 
+use panoptes_decoders::kernel::task_struct::PIDTYPE_PGID;
+use panoptes_decoders::layout::PackedField;
+
 use super::*;
 use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
 
@@ -197,19 +200,25 @@ fn a_ring_of_threads_and_a_task_that_cannot_be_read_are_named() {
     assert_eq!((walker.snapshot.losses.unreadable, walker.snapshot.losses.unbounded), (1, 0));
 }
 
+/// A task that the lists show, and so many others, each of which only the one before it names.
+fn hidden_chain(count: usize) -> (Tasks, Vec<u64>) {
+    let mut tasks = Tasks::new();
+    let all = tasks.processes(count + 1);
+    tasks.show(&all[..1]);
+    let init = tasks.kernel.roots.init_task.0;
+    tasks.chain("tasks", init, &all[..1], init);
+    for (&task, &parent) in all.iter().zip(all[1..].iter().chain([&init])) {
+        tasks.memory.set(task, "task_struct", "real_parent", parent);
+        tasks.memory.set(task, "task_struct", "start_boottime", 1);
+        tasks.memory.set(task, "task_struct", "thread_pid", task);
+    }
+    (tasks, all)
+}
+
 #[test]
 fn a_chain_of_tasks_that_no_list_shows_is_cut_and_named() {
     let stops_of = |count: usize| {
-        let mut tasks = Tasks::new();
-        let all = tasks.processes(count + 1);
-        tasks.show(&all[..1]);
-        let init = tasks.kernel.roots.init_task.0;
-        tasks.chain("tasks", init, &all[..1], init);
-        for (&task, &parent) in all.iter().zip(all[1..].iter().chain([&init])) {
-            tasks.memory.set(task, "task_struct", "real_parent", parent);
-            tasks.memory.set(task, "task_struct", "start_boottime", 1);
-            tasks.memory.set(task, "task_struct", "thread_pid", task);
-        }
+        let (mut tasks, _) = hidden_chain(count);
         let (mut walker, mut lists) = tasks.follow();
         let kernel = &tasks.kernel;
         tasks.memory.walk(&mut walker, kernel, |walker, memory| {
@@ -220,6 +229,33 @@ fn a_chain_of_tasks_that_no_list_shows_is_cut_and_named() {
     assert_eq!(stops_of(7), (7, vec![]));
     let stop = format!("chain of tasks that no list shows: longer than {TASK_HINT_ROUNDS_MAX}");
     assert_eq!(stops_of(20), (TASK_HINT_ROUNDS_MAX as usize, vec![stop]));
+}
+
+/// Each round follows all lists again.
+#[test]
+fn a_list_that_ends_early_in_each_round_is_counted_once() {
+    for (count, rounds) in [(0, 1), (3, 4), (20, TASK_HINT_ROUNDS_MAX)] {
+        let (mut tasks, all) = hidden_chain(count);
+        // A process group that leads back to its first member.
+        let links = Sparse::field(all[0], "task_struct", "pid_links");
+        let first = links + 16 * PIDTYPE_PGID as u64;
+        tasks.memory.put(first, first);
+        let (mut walker, mut lists) = tasks.follow();
+        let mut pid = [0; 32];
+        pid[8 * PIDTYPE_PGID..][..8].copy_from_slice(&first.to_le_bytes());
+        let heads = PackedField { offset: 0, size: 32, packed: 0 };
+        walker.hints.take_group_heads(View::new(&pid), heads);
+        let kernel = &tasks.kernel;
+        tasks.memory.walk(&mut walker, kernel, |walker, memory| {
+            walker.read_task_hints(memory, &mut lists, &mut Vec::with_capacity(4096));
+        });
+        let found = walker.snapshot.threads.len() - 2;
+        assert_eq!(found, count.min(rounds as usize), "{rounds} rounds");
+        let all_stops = walker.snapshot.losses.frequent_stops();
+        let text = format!("list of a process group or session: loop at {:#x}", all[0]);
+        let of_group: Vec<_> = all_stops.iter().filter(|stop| stop.to_string() == text).collect();
+        assert_eq!(of_group.iter().map(|stop| stop.count).collect::<Vec<_>>(), [1]);
+    }
 }
 
 /// A node of the pid tree, `shift` bits above the entries.
