@@ -513,8 +513,8 @@ impl HashJob {
                 at += 1;
             }
             debug_assert!(at > begin, "the first page starts a request");
-            let too_long = EarlyStop::TooLong { limit: WINDOW_PAGES_MAX as u32 };
-            bytes.push_physical(first, length as u32).ok_or(too_long)?;
+            let no_room = EarlyStop::NoRoom { rows: WINDOW_PAGES_MAX as u32 };
+            bytes.push_physical(first, length as u32).ok_or(no_room)?;
         }
         if !bytes.is_empty() {
             bytes.run(&mut memory.source, memory.kernel.space.levels);

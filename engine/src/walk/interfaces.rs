@@ -110,7 +110,7 @@ impl Walker {
             *left -= 1;
             let device = link.minus(u64::from(layout.dev_list.offset));
             // Each entry costs a round, so a forged ring must not be followed up to the maximum
-            // length of a list.
+            // length of a list. The set has room for more entries than a scan reads.
             if let Err(stop) = visit(&mut self.visited, device) {
                 self.snapshot.losses.stop(WalkedStructure::InterfaceList, stop);
                 return Extent::Broken;

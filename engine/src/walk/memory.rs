@@ -193,8 +193,7 @@ impl Walker {
                 }
                 MapleEntry::Node(_) => {
                     mm.complete = false;
-                    let stop = EarlyStop::TooLong { limit: nodes.capacity() as u32 };
-                    self.snapshot.losses.stop(WalkedStructure::AreaTree, stop);
+                    self.snapshot.losses.cut(WalkedStructure::AreaTree, nodes.capacity());
                 }
             }
         }
@@ -423,7 +422,7 @@ pub(super) fn visit(visited: &mut AddressMap, address: KernelVa) -> Result<(), E
     match visited.insert(address.0, 0) {
         Insertion::New => Ok(()),
         Insertion::Old(_) => Err(EarlyStop::Loop { address }),
-        Insertion::Full => Err(EarlyStop::TooLong { limit: visited.len() as u32 }),
+        Insertion::Full => Err(EarlyStop::NoRoom { rows: visited.len() as u32 }),
     }
 }
 

@@ -286,10 +286,14 @@ impl Walker {
                     let at = link.minus(node.offset.into());
                     let row = threads.find(at.0);
                     let Some(row) = threads.at_mut(row) else {
-                        if at.is_plausible() && !first.is_null() {
+                        if !at.is_plausible() {
+                            return Err(EarlyStop::Unreadable { address: at });
+                        }
+                        if !first.is_null() {
                             self.hints.hint(at, 0);
                         }
-                        return Err(EarlyStop::Unreadable { address: at });
+                        // A task that began or ended meanwhile has no row.
+                        return Err(EarlyStop::Changed { address: at });
                     };
                     if row.views & view::CONTROL_GROUP != 0 {
                         return Err(EarlyStop::Loop { address: at });

@@ -18,6 +18,14 @@ fn nodes_that_are_dead_or_were_visited_are_named() {
     assert_eq!(read(&address.0.to_le_bytes()), Err(EarlyStop::Unreadable { address }));
 }
 
+#[test]
+fn a_node_for_which_a_full_set_has_no_room_is_named() {
+    let mut visited = AddressMap::new(16, HashKey::new(7));
+    let mut pages = (1..1000).map(|page| visit(&mut visited, KernelVa(page << 12)));
+    let stop = pages.find_map(Result::err);
+    assert_eq!(stop, Some(EarlyStop::NoRoom { rows: visited.len() as u32 }));
+}
+
 /// Reads the tree of one address space with so many areas. Returns whether it is complete, and
 /// the reasons to stop.
 fn read_tree(
