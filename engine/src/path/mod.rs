@@ -24,10 +24,19 @@ pub const DELETED: &[u8] = b" (deleted)";
 /// Largest number of names in a path: every other byte is a slash.
 const NAMES_MAX: usize = PATH_BYTES_MAX / 2;
 
+/// Largest number of mounts on each other that a path crosses.
+const STACKED_MOUNTS_MAX: usize = 2048;
+const _: () = assert!(
+    STACKED_MOUNTS_MAX != NAMES_MAX && STACKED_MOUNTS_MAX != PATH_BYTES_MAX,
+    "the number tells the reasons apart"
+);
+
 /// The reason at a path that is longer than the kernel's.
 const TOO_LONG: EarlyStop = EarlyStop::TooLong { limit: PATH_BYTES_MAX as u32 };
-/// The reason at a path with more names than any, or with more mounts on each other.
+/// The reason at a path with more names than any.
 const TOO_MANY_NAMES: EarlyStop = EarlyStop::TooLong { limit: NAMES_MAX as u32 };
+/// The reason at a path with more mounts on each other than are followed.
+const TOO_MANY_MOUNTS: EarlyStop = EarlyStop::TooLong { limit: STACKED_MOUNTS_MAX as u32 };
 
 /// The reason at a place without a row in a table.
 fn no_row<Row>(rows: &AddressedRows<Row>) -> EarlyStop {
@@ -124,6 +133,11 @@ pub fn write_path(
     Err(TOO_MANY_NAMES)
 }
 
+/// Whether a file has no name for a reason that the kernel has, too: the path is too long for it.
+pub fn is_beyond_paths(stop: EarlyStop) -> bool {
+    stop == TOO_LONG || stop == TOO_MANY_NAMES
+}
+
 /// Whether the paths of two places are equal, name by name.
 ///
 /// # Errors
@@ -148,10 +162,10 @@ pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> Result
 ///
 /// # Errors
 ///
-/// The reason if a mount on the way could not be read.
+/// The reason if a mount on the way could not be read, or if the mounts do not end.
 pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Result<Index<MountRow>, EarlyStop> {
     let mut at = path.mount;
-    for _ in 0..NAMES_MAX {
+    for _ in 0..STACKED_MOUNTS_MAX {
         let mount = snapshot.mounts.at(at).ok_or(no_row(&snapshot.mounts))?;
         if let Some(top) = at.filter(|_| mount.parent == at) {
             return Ok(top);
@@ -161,7 +175,26 @@ pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Result<Index<MountRow>, 
         }
         at = mount.parent;
     }
-    Err(TOO_MANY_NAMES)
+    Err(stop_of_mounts(snapshot, at))
+}
+
+/// The reason at a mount behind as many as are followed. A forged circle leads back to it.
+#[cold]
+fn stop_of_mounts(snapshot: &Snapshot, start: Option<Index<MountRow>>) -> EarlyStop {
+    let Some(first) = snapshot.mounts.at(start) else { return TOO_MANY_MOUNTS };
+    let mut at = first.parent;
+    // The top mount refers to itself.
+    if at == start {
+        return TOO_MANY_MOUNTS;
+    }
+    for _ in 0..STACKED_MOUNTS_MAX {
+        if at == start {
+            return EarlyStop::Loop { address: first.address };
+        }
+        let Some(mount) = snapshot.mounts.at(at) else { break };
+        at = mount.parent;
+    }
+    TOO_MANY_MOUNTS
 }
 
 /// Result of one step up a path.
@@ -173,7 +206,7 @@ enum PathStep<'a> {
 }
 
 fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Result<PathStep<'a>, EarlyStop> {
-    for _ in 0..NAMES_MAX {
+    for _ in 0..STACKED_MOUNTS_MAX {
         let mount = snapshot.mounts.at(at.mount).ok_or(no_row(&snapshot.mounts))?;
         let row = snapshot.dentries.at(at.dentry).ok_or(no_row(&snapshot.dentries))?;
         if !mount.was_read {
@@ -189,7 +222,7 @@ fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Result<PathStep<'a>,
         }
         *at = PathRef { mount: mount.parent, dentry: mount.mountpoint };
     }
-    Err(TOO_MANY_NAMES)
+    Err(stop_of_mounts(snapshot, at.mount))
 }
 
 /// Writes the name of an open file as `readlink /proc/PID/fd/N` shows it.
@@ -310,30 +343,53 @@ mod tests {
 
     impl PathTree {
         fn new(names: &[&[u8]]) -> Self {
-            let mut snapshot = Snapshot::empty(&Limits { processes: 64, ..Limits::default() });
-            let mut dentries = Vec::new();
-            for (number, name) in (1..).zip([&b"/"[..]].iter().chain(names)) {
-                let mut row = DentryRow::from(KernelVa(0x1000 * number));
-                row.name.length = name.len() as u32;
-                row.text[..name.len()].copy_from_slice(name);
-                row.readable = true;
-                let at = snapshot.dentries.row_of(row.name.address.0, || row).expect("room");
-                snapshot.dentries[at].parent = dentries.last().copied().or(Some(at));
-                dentries.push(at);
+            let snapshot = Snapshot::empty(&Limits { processes: 64, ..Limits::default() });
+            let mut tree = Self { snapshot, mount: None, dentries: Vec::new() };
+            tree.add_name(b"/");
+            tree.mount = tree.add_mount(0x10);
+            let top = tree.mount.expect("it has a row");
+            tree.snapshot.mounts[top].parent = tree.mount;
+            for name in names {
+                tree.add_name(name);
             }
-            let address = KernelVa(0x10);
-            let root = dentries.first().copied();
-            let row = || MountRow { address, was_read: true, root, ..MountRow::default() };
-            let mount = snapshot.mounts.row_of(address.0, row);
-            snapshot.mounts[mount.expect("room")].parent = mount;
-            Self { snapshot, mount, dentries }
+            tree
+        }
+
+        /// Adds a name below the last one.
+        fn add_name(&mut self, name: &[u8]) {
+            let dentries = &mut self.snapshot.dentries;
+            let mut row = DentryRow::from(KernelVa(0x1000 * (dentries.len() as u64 + 1)));
+            row.name.length = name.len() as u32;
+            row.text[..name.len()].copy_from_slice(name);
+            row.readable = true;
+            let at = dentries.row_of(row.name.address.0, || row).expect("room");
+            dentries[at].parent = self.dentries.last().copied().or(Some(at));
+            self.dentries.push(at);
+        }
+
+        /// Adds a mount of the root, on the root of the mount before it.
+        fn add_mount(&mut self, address: u64) -> Option<Index<MountRow>> {
+            let (root, parent) = (self.dentries.first().copied(), self.mount);
+            let row = || MountRow {
+                address: KernelVa(address),
+                was_read: true,
+                root,
+                parent,
+                mountpoint: root,
+                ..MountRow::default()
+            };
+            self.snapshot.mounts.row_of(address, row)
+        }
+
+        /// The place of the last one.
+        fn place(&self) -> PathRef {
+            PathRef { mount: self.mount, dentry: self.dentries.last().copied() }
         }
 
         /// The path of the last one.
         fn path(&self) -> Result<String, EarlyStop> {
-            let path = PathRef { mount: self.mount, dentry: self.dentries.last().copied() };
             let mut out = PathBuffer::default();
-            write_path(&self.snapshot, path, &mut out)?;
+            write_path(&self.snapshot, self.place(), &mut out)?;
             Ok(String::from_utf8_lossy(out.text()).into_owned())
         }
     }
@@ -363,6 +419,44 @@ mod tests {
         let (first, last) = (ring.dentries[1], ring.dentries[2]);
         ring.snapshot.dentries[first].parent = Some(last);
         assert_eq!(ring.path(), Err(TOO_MANY_NAMES));
+        assert!(is_beyond_paths(TOO_LONG) && is_beyond_paths(TOO_MANY_NAMES));
+    }
+
+    #[test]
+    fn a_forged_circle_of_mounts_is_a_loop() {
+        for count in [2, 3, 1000] {
+            let mut tree = PathTree::new(&[b"usr"]);
+            let (top, first) = (tree.mount, 0x100);
+            for number in 0..count {
+                tree.mount = tree.add_mount(first + number);
+            }
+            // Below so many mounts, the path is the same.
+            assert_eq!(tree.path(), Ok("/usr".to_owned()));
+            assert_eq!(top_mount(&tree.snapshot, tree.place()).ok(), top);
+            let second = tree.snapshot.mounts.find(first).expect("it has a row");
+            tree.snapshot.mounts[second].parent = tree.mount;
+            let circle = first..first + count;
+            let stops = [
+                top_mount(&tree.snapshot, tree.place()).expect_err("it is forged"),
+                tree.path().expect_err("it is forged"),
+            ];
+            for stop in stops {
+                let EarlyStop::Loop { address } = stop else { panic!("{stop}") };
+                assert!(circle.contains(&address.0) && !is_beyond_paths(stop), "{stop}");
+            }
+        }
+    }
+
+    #[test]
+    fn more_mounts_on_each_other_than_are_followed_are_no_path_that_is_too_long() {
+        let mut tree = PathTree::new(&[b"usr"]);
+        for number in 1..STACKED_MOUNTS_MAX as u64 {
+            tree.mount = tree.add_mount(0x100 + number);
+        }
+        assert_eq!(tree.path(), Ok("/usr".to_owned()));
+        tree.mount = tree.add_mount(0x10_0000);
+        assert_eq!(tree.path(), Err(TOO_MANY_MOUNTS));
+        assert!(!is_beyond_paths(TOO_MANY_MOUNTS));
     }
 
     #[test]

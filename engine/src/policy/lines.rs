@@ -18,6 +18,7 @@ use crate::detect::shell_history::{HistoryCommand, TypedCommand};
 use crate::limits::Limits;
 use crate::loss::{FREQUENT_STOPS_MAX, FrequentStop, StopTallies};
 use crate::page_cache::Contents;
+use crate::path::is_beyond_paths;
 use crate::state::container::ContainerFacts;
 use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, HeapRule, NameBuffers, ProcessFacts, ThreadFacts,
@@ -60,7 +61,7 @@ impl LineCounts {
     /// Counts an open file without a name, unless that exceeds the kernel's own limit.
     #[cold]
     fn add_unnamed(&mut self, stop: EarlyStop) {
-        if !matches!(stop, EarlyStop::TooLong { .. }) {
+        if !is_beyond_paths(stop) {
             self.unnamed += 1;
             self.stops.add(0, stop);
         }
@@ -347,14 +348,16 @@ mod tests {
             counts.add_unnamed(facts.name_stop.expect("there is a reason"));
         }
         counts.add_unnamed(EarlyStop::TooLong { limit: 4095 });
+        counts.add_unnamed(EarlyStop::Loop { address: KernelVa(0x40) });
         let stops = counts.frequent_stops();
         let stops: Vec<_> = stops.iter().map(|stop| (stop.count, stop.to_string())).collect();
         let rows = snapshot.dentries.capacity();
         let expected = [
             (2, "path in a line: unreadable at 0x20".to_owned()),
             (2, format!("path in a line: no room among {rows}")),
+            (1, "path in a line: loop at 0x40".to_owned()),
         ];
         assert_eq!(stops, expected);
-        assert_eq!(counts.unnamed, 4);
+        assert_eq!(counts.unnamed, 5);
     }
 }

@@ -22,7 +22,9 @@ use super::area_name::AreaName;
 pub use super::area_name::HeapRule;
 use super::keys::{ContainerKey, ProcessKey};
 use crate::page_cache::{FileIdentity, Hashes};
-use crate::path::{PathBuffer, PathProperties, is_same_path, write_file_name, write_path};
+use crate::path::{
+    PathBuffer, PathProperties, is_beyond_paths, is_same_path, write_file_name, write_path,
+};
 use crate::walk::{
     ConnectionRow, DescriptorRow, FileRow, InodeRow, MmRow, ProcessRow, Snapshot, SocketRow,
     ThreadRow, UserGroupIds, VmaRow,
@@ -398,7 +400,7 @@ impl<'a> DescriptorFacts<'a> {
 
     /// Whether a part of the name could not be read. The kernel returns none that is too long.
     pub fn lacks_name(&self) -> bool {
-        self.name_stop.is_some_and(|stop| !matches!(stop, EarlyStop::TooLong { .. }))
+        self.name_stop.is_some_and(|stop| !is_beyond_paths(stop))
     }
 
     /// Reads the facts about a descriptor from a scan, without the name of its file, unless that is
