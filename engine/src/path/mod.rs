@@ -113,8 +113,10 @@ pub fn write_path(
     }
     let end = out.start;
     let mut at = path;
-    for _ in 0..NAMES_MAX {
+    // The root comes after the last name.
+    for names in 0..=NAMES_MAX {
         match step_up(snapshot, &mut at)? {
+            PathStep::Name(_) if names == NAMES_MAX => break,
             PathStep::Name(name) => {
                 out.prepend(name);
                 out.prepend(b"/");
@@ -145,7 +147,7 @@ pub fn is_beyond_paths(stop: EarlyStop) -> bool {
 /// The reason if a part of them could not be read.
 pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> Result<bool, EarlyStop> {
     let (mut one, mut other) = (one, other);
-    for _ in 0..NAMES_MAX {
+    for _ in 0..=NAMES_MAX {
         if one == other {
             return Ok(true);
         }
@@ -420,6 +422,25 @@ mod tests {
         ring.snapshot.dentries[first].parent = Some(last);
         assert_eq!(ring.path(), Err(TOO_MANY_NAMES));
         assert!(is_beyond_paths(TOO_LONG) && is_beyond_paths(TOO_MANY_NAMES));
+    }
+
+    #[test]
+    fn a_path_has_as_many_names_as_fit_its_bytes() {
+        let names = vec![&b"x"[..]; NAMES_MAX + 1];
+        let mut tree = PathTree::new(&names[1..]);
+        assert_eq!(tree.path().map(|path| path.len()), Ok(2 * NAMES_MAX));
+        assert_eq!(PathTree::new(&names).path(), Err(TOO_MANY_NAMES));
+
+        for (names, expected) in [(&names[1..], Ok(true)), (&names[..], Err(TOO_MANY_NAMES))] {
+            let [one, other] = [0; 2].map(|_| {
+                tree.dentries.truncate(1);
+                for name in names {
+                    tree.add_name(name);
+                }
+                tree.place()
+            });
+            assert_eq!(is_same_path(&tree.snapshot, one, other), expected);
+        }
     }
 
     #[test]
