@@ -1,6 +1,7 @@
 //! Lists of tasks made by hand.
 
 use super::*;
+use crate::walk::CssSetRow;
 use crate::walk::tests::memory::{kernel, small, va, walker};
 
 /// The reasons to stop early.
@@ -68,4 +69,25 @@ fn a_thread_list_that_cannot_be_followed_has_its_reason() {
     let stop = EarlyStop::Changed { address: unknown };
     assert_eq!(shows(thread.plus(node), 2), Err(stop));
     assert_eq!(shows(thread.plus(node), 0), Err(EarlyStop::TooLong { limit: 1 }));
+}
+
+/// Such a task began or ended meanwhile, unless nothing can be there.
+#[test]
+fn a_control_group_that_leads_to_a_task_without_a_row_has_changed() {
+    const SET: u64 = 0xffff_8880_0000_1000;
+    const TASK: u64 = 0xffff_8880_0000_2000;
+    for (task, reason) in
+        [(TASK, format!("changed at {TASK:#x}")), (0x2000, "unreadable at 0x2000".to_owned())]
+    {
+        let (mut kernel, mut walker) = (kernel(), walker(&small()));
+        let link = PackedField { offset: 0x100, size: 16, packed: 0 };
+        kernel.layouts.task_struct.cg_list = Some(link);
+        let first_task = va(task + 0x100);
+        let set = || CssSetRow { address: va(SET), first_task, ..CssSetRow::default() };
+        let set = walker.snapshot.css_sets.row_of(SET, set).expect("there is room");
+        walker.follow_control_groups(&kernel);
+        let snapshot = &walker.snapshot;
+        assert_eq!(stops(&snapshot.losses), [format!("tasks of a control group: {reason}")]);
+        assert!(snapshot.losses.is_whole() && !snapshot.css_sets[set].closed);
+    }
 }
