@@ -15,6 +15,7 @@ mod carry_over;
 mod cgroups;
 mod command_lines;
 mod connections;
+mod container_rows;
 mod containers;
 mod copied;
 mod descriptors;

@@ -8,7 +8,7 @@ use core::num::NonZeroU32;
 use core::ops::Range;
 
 use super::capability_sets::CapabilitySetId;
-pub use super::containers::{ContainerRow, HostName};
+pub use super::container_rows::{ContainerRow, HostName};
 pub use super::sockets::SocketRow;
 use super::stability::TaskFate;
 pub use super::terminals::TerminalRow;

@@ -1,4 +1,4 @@
-//! Sockets behind descriptors, with the two ends of each AF_UNIX pair joined.
+//! Sockets behind descriptors. [`super::special_files`] joins the two ends of each AF_UNIX pair.
 //!
 //! They are read in the same three batches as the TCP sockets ([`super::connections`]): the
 //! `struct socket` behind the open file, then the `struct sock` behind that, then the peer of an
@@ -8,8 +8,6 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::sock::Endpoints;
 
 use super::snapshot::{FileRow, Index, NetRow};
-use super::tables::Snapshot;
-use panoptes_tables::AddressMap;
 
 /// One socket that a descriptor leads to.
 #[derive(Clone, Copy, Debug)]
@@ -49,19 +47,6 @@ impl SocketRow {
             peer_address: KernelVa::NULL,
             peer: None,
             net: None,
-        }
-    }
-}
-
-impl Snapshot {
-    /// Joins the ends of each AF_UNIX pair.
-    pub(super) fn join_sockets(&mut self, seen: &mut AddressMap) {
-        seen.clear();
-        for (index, row) in self.sockets.indexed() {
-            seen.insert(row.address.0, index.number());
-        }
-        for row in self.sockets.iter_mut().filter(|row| !row.peer_address.is_null()) {
-            row.peer = seen.get(row.peer_address.0).and_then(Index::from_number);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Open files of one kind (sockets, terminals), and what is behind them.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_tables::room;
+use panoptes_tables::{AddressMap, room};
 
 use super::snapshot::{FileRow, Index, SocketRow, row_at};
 use super::tables::Snapshot;
@@ -72,5 +72,24 @@ impl Snapshot {
         }
         held.objects.clear();
         held.objects.extend(self.terminals.iter().map(|row| row.address));
+    }
+
+    /// Joins the ends of each AF_UNIX pair.
+    pub(super) fn join_sockets(&mut self, seen: &mut AddressMap) {
+        seen.clear();
+        for (index, row) in self.sockets.indexed() {
+            seen.insert(row.address.0, index.number());
+        }
+        for row in self.sockets.iter_mut().filter(|row| !row.peer_address.is_null()) {
+            row.peer = seen.get(row.peer_address.0).and_then(Index::from_number);
+        }
+    }
+
+    /// Joins the two ends of each pseudoterminal.
+    pub(super) fn join_terminals(&mut self) {
+        for row in self.terminals.indexes() {
+            let link = self.terminals.find(self.terminals[row].link_address.0);
+            self.terminals[row].link = link;
+        }
     }
 }

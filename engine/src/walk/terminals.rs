@@ -1,13 +1,11 @@
-//! Terminals behind descriptors, with the two ends of each pseudoterminal joined.
+//! Terminals behind descriptors. [`super::special_files`] joins the two ends of a pseudoterminal.
 //!
 //! They are read in the same batches as the sockets ([`super::connections`]): the
 //! `tty_file_private` behind the open file, then the `tty_struct` behind that.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::device_numbers;
-
-use super::snapshot::Index;
-use super::tables::Snapshot;
+use panoptes_tables::Index;
 
 /// One terminal that a descriptor leads to: a real one, or one end of a pseudoterminal.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,14 +41,4 @@ pub fn is_terminal(device: u32) -> bool {
 /// 2).
 pub(super) fn is_master(device: u32) -> bool {
     matches!(device_numbers(device), (5, 2) | (2, _))
-}
-
-impl Snapshot {
-    /// Joins the two ends of each pseudoterminal.
-    pub(super) fn join_terminals(&mut self) {
-        for row in self.terminals.indexes() {
-            let link = self.terminals.find(self.terminals[row].link_address.0);
-            self.terminals[row].link = link;
-        }
-    }
 }
