@@ -182,7 +182,7 @@ static void many_descriptors(void *argument)
 
 	mkdir("/tmp/load", 0755);
 	for (long i = 0; i < amounts->processes; i++) {
-		if (i > 0 && fork() != 0)
+		if (i > 0 && workload_check(fork(), "fork") != 0)
 			continue;
 		for (long n = 0; n < amounts->fds; n++) {
 			char path[64];

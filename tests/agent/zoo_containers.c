@@ -85,7 +85,7 @@ static void ended_inside(void *unused)
 
 	(void)unused;
 	enter(UNIFIED, "docker/" OTHER);
-	pid_t child = fork();
+	pid_t child = workload_check(fork(), "fork");
 	if (child == 0)
 		_exit(0);
 	waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT);
@@ -100,7 +100,7 @@ static void inside_namespaces(void *group)
 	if (workload_check(unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET),
 			   "unshare") < 0)
 		return;
-	if (fork() == 0) {
+	if (workload_check(fork(), "fork") == 0) {
 		workload_check(sethostname("zoo-host", 8), "sethostname");
 		workload_settled();
 		workload_sleep();

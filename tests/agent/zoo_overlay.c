@@ -90,7 +90,7 @@ static void aside(void *unused)
 	zoo_write(HOUSE "aside/data/fresh", "of the upper layer\n");
 	zoo_open(HOUSE "aside/data/fresh", O_RDWR);
 	workload_check(chdir(HOUSE "aside/bin"), "chdir");
-	pid_t child = fork();
+	pid_t child = workload_check(fork(), "fork");
 	if (child == 0) {
 		execv(HOUSE "aside/bin/sleep", arguments);
 		_exit(127);
@@ -123,7 +123,7 @@ void zoo_overlay(void *unused)
 	workload_check(chroot("."), "chroot");
 	workload_check(chdir("/data"), "chdir");
 	use();
-	if (fork() == 0) {
+	if (workload_check(fork(), "fork") == 0) {
 		execv("/bin/sleep", arguments);
 		_exit(127);
 	}

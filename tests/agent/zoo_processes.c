@@ -204,7 +204,7 @@ static void deleted_program(void *unused)
 
 	(void)unused;
 	copy_file(BUSYBOX, HOUSE "sleep");
-	if (fork() == 0) {
+	if (workload_check(fork(), "fork") == 0) {
 		usleep(200000);
 		unlink(HOUSE "sleep");
 		_exit(0);
@@ -349,7 +349,7 @@ static void logged_in(void *unused)
 	(void)unused;
 	zoo_write("/proc/self/loginuid", "1001");
 	workload_check(setresuid(1002, 1002, 1002), "setresuid");
-	if (fork() == 0)
+	if (workload_check(fork(), "fork") == 0)
 		workload_sleep();
 }
 
@@ -361,7 +361,7 @@ static void with_zombie(void *unused)
 {
 	(void)unused;
 	for (int i = 0; i < 2; i++) {
-		pid_t child = fork();
+		pid_t child = workload_check(fork(), "fork");
 
 		if (child == 0) {
 			prctl(PR_SET_NAME, i ? "zombie-killed" : "zombie");
@@ -377,7 +377,7 @@ static void with_zombie(void *unused)
 static void stopped(void *unused)
 {
 	(void)unused;
-	pid_t child = fork();
+	pid_t child = workload_check(fork(), "fork");
 	if (child == 0) {
 		prctl(PR_SET_NAME, "stopped");
 		raise(SIGSTOP);
@@ -389,7 +389,7 @@ static void stopped(void *unused)
 static void traced(void *unused)
 {
 	(void)unused;
-	pid_t child = fork();
+	pid_t child = workload_check(fork(), "fork");
 	if (child == 0) {
 		prctl(PR_SET_NAME, "traced");
 		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
@@ -411,7 +411,7 @@ static void traced_thread(void *unused)
 {
 	(void)unused;
 	int *tid = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t child = fork();
+	pid_t child = workload_check(fork(), "fork");
 	if (child == 0) {
 		prctl(PR_SET_NAME, "with-ended");
 		start_thread(short_lived, NULL);

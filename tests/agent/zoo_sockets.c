@@ -97,10 +97,8 @@ static void holders(int client)
 {
 	/* The same socket in a second process, and twice in this one. */
 	dup(client);
-	pid_t child = fork();
-	if (child == 0)
+	if (workload_check(fork(), "fork") == 0)
 		workload_sleep();
-	workload_check(child, "fork");
 }
 
 static void closing_states(int family)
@@ -227,10 +225,12 @@ static void left_network(int messages)
 {
 	int client, server;
 	/* A workload has no descriptor of the one that starts it, and this needs one. */
-	pid_t pid = fork();
+	pid_t pid = workload_check(fork(), "fork");
 
 	if (pid != 0) {
-		waitpid(pid, NULL, 0);
+		/* Without the child, this would wait for another one. */
+		if (pid > 0)
+			waitpid(pid, NULL, 0);
 		return;
 	}
 	zoo_write("/tmp/zoo/left-network", "");
