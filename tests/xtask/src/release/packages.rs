@@ -15,7 +15,7 @@ use crate::{cargo, glibc, image, package};
 /// Makes the Debian packages.
 pub(super) fn make_debs(sources: &ReleaseSources) -> Result<(), String> {
     for platform in platforms(sources)? {
-        prepare(sources, &platform)?;
+        check_program(sources, &platform)?;
         let package = package::pack(&sources.folder, &platform)?;
         let name = package.file_name().ok_or("the package has no name")?;
         cache::copy(&package, &sources.page.join(name))?;
@@ -26,7 +26,7 @@ pub(super) fn make_debs(sources: &ReleaseSources) -> Result<(), String> {
 /// Makes the RPM packages.
 pub(super) fn make_rpms(sources: &ReleaseSources) -> Result<(), String> {
     for platform in platforms(sources)? {
-        prepare(sources, &platform)?;
+        check_program(sources, &platform)?;
         let mut rpm = Command::new(tools::GENERATE_RPM.obtain()?);
         rpm.current_dir(&sources.folder).args(["--package", "engine/panoptes"]);
         rpm.args(platform.triple().iter().flat_map(|triple| ["--target", triple]));
@@ -68,12 +68,11 @@ fn platforms(sources: &ReleaseSources) -> Result<[Platform; 2], String> {
     Ok([Platform::default(), Platform::arm64()?].map(|platform| sources.platform(platform, &[])))
 }
 
-/// Builds the program for a platform, with what belongs to it. A program that needs a newer C
-/// library than the packages require, or that names a folder of this machine, is refused.
-fn prepare(sources: &ReleaseSources, platform: &Platform) -> Result<(), String> {
-    let program = package::prepare(&sources.folder, platform, &sources.date())?;
-    glibc::check(&String::from_utf8_lossy(&cache::read(&program)?))?;
-    sources.check_paths(&program)
+/// Refuses a program that needs a newer C library than the packages require. It is built unless an
+/// earlier step has done so.
+fn check_program(sources: &ReleaseSources, platform: &Platform) -> Result<(), String> {
+    let program = sources.program(platform)?;
+    glibc::check(&String::from_utf8_lossy(&cache::read(&program)?)).map(drop)
 }
 
 #[cfg(test)]

@@ -28,8 +28,7 @@ const OUTER_PAGES: [(&str, &str, &str); 6] = [
 /// Makes the archives of manual pages and of completions.
 pub(super) fn make_manual(sources: &ReleaseSources) -> Result<(), String> {
     let platform = sources.platform(Platform::default(), &[]);
-    let program = package::prepare(&sources.folder, &platform, &sources.date())?;
-    let beside = package::beside(&program);
+    let beside = package::beside(&sources.program(&platform)?);
     let scratch = sources.scratch("manual")?;
     let [man, completions] = ["man", "completions"].map(step::folder);
     copy_pages(&beside, &scratch.join(&man))?;

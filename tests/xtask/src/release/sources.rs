@@ -1,5 +1,7 @@
 //! The sources of a release in a folder of their own, and what makes all builds of them equal.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +11,8 @@ use panoptes_rig::{cache, output};
 
 use super::archive;
 use crate::folders::ROOT;
-use crate::image;
 use crate::platform::Platform;
+use crate::{image, package};
 
 /// The folder of all builds, below the root of the repository.
 const BUILDS: &str = "target/release-build";
@@ -36,6 +38,8 @@ pub(super) struct ReleaseSources {
     pub(super) epoch: u64,
     /// Folders of this machine, and the paths that stand for them in what is built.
     paths: Vec<(PathBuf, String)>,
+    /// Programs that this build has made, by rustc's names for their platforms.
+    programs: RefCell<BTreeMap<Option<&'static str>, PathBuf>>,
 }
 
 impl ReleaseSources {
@@ -69,7 +73,8 @@ impl ReleaseSources {
             println!("{name}: uncommitted changes are left out");
         }
         let paths = paths(&folder, &build.join("target"))?;
-        Ok(Self { name, build, folder, page: page.to_owned(), commit, epoch, paths })
+        let (page, programs) = (page.to_owned(), RefCell::default());
+        Ok(Self { name, build, folder, page, commit, epoch, paths, programs })
     }
 
     /// A platform whose builds of these sources do not depend on where they are. `flags` are more
@@ -90,6 +95,20 @@ impl ReleaseSources {
         ])
     }
 
+    /// The path of the program for a platform, which [`Self::platform`] gives. What packages have
+    /// is [`package::beside`] it. It is built once, whatever number of steps needs it. One that
+    /// names a folder of this machine is refused.
+    pub(super) fn program(&self, platform: &Platform) -> Result<PathBuf, String> {
+        let known = self.programs.borrow().get(&platform.triple()).cloned();
+        if let Some(program) = known {
+            return Ok(program);
+        }
+        let program = package::prepare(&self.folder, platform, &self.date())?;
+        self.check_paths(&program)?;
+        self.programs.borrow_mut().insert(platform.triple(), program.clone());
+        Ok(program)
+    }
+
     /// Options of rustc for a build of these sources in the container image: see [`image`].
     pub(super) fn container_flags(&self) -> String {
         remapped(&container_paths(&self.paths)).collect::<Vec<_>>().join(" ")
@@ -106,7 +125,7 @@ impl ReleaseSources {
     }
 
     /// The time of the commit, as date(1) reads it.
-    pub(super) fn date(&self) -> String {
+    fn date(&self) -> String {
         format!("@{}", self.epoch)
     }
 
@@ -237,6 +256,25 @@ mod tests {
             "/root/.cargo/registry/src/mirror-1=/usr/src/cargo/registry",
         ];
         assert_eq!(options, expected.map(|option| format!("--remap-path-prefix={option}")));
+    }
+
+    #[test]
+    fn a_program_is_built_once() {
+        let nowhere = PathBuf::from("/nowhere");
+        let sources = ReleaseSources {
+            name: "test",
+            build: nowhere.clone(),
+            folder: nowhere.clone(),
+            page: nowhere.clone(),
+            commit: String::new(),
+            epoch: 0,
+            paths: Vec::new(),
+            programs: RefCell::default(),
+        };
+        let program = nowhere.join("panoptes");
+        sources.programs.borrow_mut().insert(None, program.clone());
+        // There is no folder to start cargo in.
+        assert_eq!(sources.program(&Platform::default()), Ok(program));
     }
 
     #[test]

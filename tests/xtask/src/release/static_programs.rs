@@ -27,9 +27,8 @@ const STATIC_FLAGS: [&str; 2] = ["-C", "target-feature=+crt-static"];
 pub(super) fn make(sources: &ReleaseSources) -> Result<(), String> {
     for (architecture, triple) in STATIC {
         let platform = sources.platform(Platform::alone(architecture, triple)?, &STATIC_FLAGS);
-        let program = package::prepare(&sources.folder, &platform, &sources.date())?;
+        let program = sources.program(&platform)?;
         elf::check_static(&program, architecture)?;
-        sources.check_paths(&program)?;
         let scratch = sources.scratch(triple)?;
         let name = step::folder(triple);
         let folder = scratch.join(&name);
