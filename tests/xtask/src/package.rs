@@ -36,7 +36,8 @@ pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
 pub(crate) fn pack(sources: &Path, platform: &Platform) -> Result<PathBuf, String> {
     let mut deb = Command::new(CARGO_DEB.obtain()?);
     platform.equip(&mut deb);
-    deb.current_dir(sources).args(["--package", "panoptes", "--no-build", "--strip"]);
+    let strip = if platform.has_stripped_programs() { "--no-strip" } else { "--strip" };
+    deb.current_dir(sources).args(["--package", "panoptes", "--no-build", strip]);
     deb.args(platform.triple().iter().flat_map(|triple| ["--target", triple]));
     deb.args(platform.variant().iter().flat_map(|name| ["--variant", name]));
     let output = deb.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();

@@ -19,6 +19,8 @@ pub(crate) struct Platform {
     emulator: Option<OsString>,
 }
 
+/// cargo's variable for what it strips from optimised programs.
+pub(crate) const STRIP: &str = "CARGO_PROFILE_RELEASE_STRIP";
 const ARM64: &str = "aarch64-unknown-linux-gnu";
 /// The C compiler for arm64, which also links: Debian 12's.
 const ARM64_LINKER: &str = "aarch64-linux-gnu-gcc";
@@ -87,6 +89,11 @@ impl Platform {
         self.triple
     }
 
+    /// Whether cargo itself strips programs for it.
+    pub(crate) fn has_stripped_programs(&self) -> bool {
+        self.environment.iter().any(|(name, _)| *name == STRIP)
+    }
+
     /// Gives a command the variables of the platform.
     pub(crate) fn equip(&self, command: &mut Command) {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -126,4 +133,15 @@ fn add_target(triple: &str) -> Result<(), String> {
     let mut add = Command::new("rustup");
     add.args(["--quiet", "target", "add", triple]);
     cargo::must(&mut add, &format!("rustup's installation of {triple}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_strips_programs_by_a_variable() {
+        assert!(!Platform::default().has_stripped_programs());
+        assert!(Platform::default().with([(STRIP, "symbols".into())]).has_stripped_programs());
+    }
 }

@@ -11,7 +11,7 @@ use panoptes_rig::{cache, output};
 
 use super::archive;
 use crate::folders::ROOT;
-use crate::platform::Platform;
+use crate::platform::{Platform, STRIP};
 use crate::{image, package};
 
 /// The folder of all builds, below the root of the repository.
@@ -86,7 +86,7 @@ impl ReleaseSources {
             // The Cargo Book, Environment variables: separated by this character.
             ("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}").into()),
             ("CARGO_INCREMENTAL", "0".into()),
-            ("CARGO_PROFILE_RELEASE_STRIP", "symbols".into()),
+            (STRIP, "symbols".into()),
             ("CARGO_TARGET_DIR", self.build.join("target").into_os_string()),
             // https://reproducible-builds.org/specs/source-date-epoch/
             ("SOURCE_DATE_EPOCH", self.epoch.to_string().into()),
