@@ -12,7 +12,7 @@ use crate::package::{self, COMPLETIONS};
 use crate::platform::{Platform, STATIC};
 
 /// Files and folders of the sources that are in the archive, and their names there.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 9] = [
     ("LICENSE", "LICENSE"),
     ("CHANGELOG.md", "CHANGELOG.md"),
     ("engine/panoptes/panoptes.yaml", "panoptes.yaml"),
@@ -20,6 +20,8 @@ const FILES: [(&str, &str); 7] = [
     ("packaging/systemd", "systemd"),
     ("packaging/sysusers.d", "sysusers.d"),
     ("packaging/tmpfiles.d", "tmpfiles.d"),
+    ("packaging/deb/panoptes.logrotate", "logrotate.d/panoptes"),
+    ("packaging/deb/panoptes-flow.logrotate", "logrotate.d/panoptes-flow"),
 ];
 /// The default of rustc for musl, which may change.
 const STATIC_FLAGS: [&str; 2] = ["-C", "target-feature=+crt-static"];
@@ -56,14 +58,17 @@ pub(super) fn copy_completions(beside: &Path, to: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Copies a file, or a folder with all in it.
+/// Copies a file, or a folder with all in it. The folder of the copy is created if it is missing.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    cache::create(to.parent().unwrap_or(to))?;
     output(Command::new("cp").arg("--recursive").arg(from).arg(to))?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::folders::ROOT;
 
@@ -72,5 +77,23 @@ mod tests {
         for (from, _) in FILES {
             assert!(Path::new(ROOT).join(from).exists(), "{from}");
         }
+    }
+
+    #[test]
+    fn archives_have_what_packages_install() {
+        let path = Path::new(ROOT).join("engine/panoptes/Cargo.toml");
+        let manifest = fs::read_to_string(path).expect("it exists");
+        let lines = manifest.lines().filter_map(|line| line.trim().strip_prefix("[\"../../"));
+        let packaged = lines.filter_map(|rest| rest.split('"').next());
+        // Debian's own form of LICENSE.
+        let packaged = packaged.filter(|path| *path != "packaging/deb/copyright");
+        let packaged = packaged.filter(|path| path.starts_with("packaging/"));
+        let mut count = 0;
+        for path in packaged {
+            let is_in = |(from, _): &(&str, &str)| Path::new(path).starts_with(from);
+            assert!(FILES.iter().any(is_in), "no archive has {path}");
+            count += 1;
+        }
+        assert!(count > 5, "{count} files");
     }
 }
