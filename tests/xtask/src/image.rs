@@ -84,6 +84,24 @@ pub(crate) fn archive(
     succeeds(save.args(["--quiet", "--format", "oci-archive", "--output"]).arg(path).arg(NAME))
 }
 
+/// Loads the image of such an archive, runs it, and removes it. An image of its name is removed
+/// before, so that no other one runs.
+pub(crate) fn try_archive(path: &Path) -> Result<(), String> {
+    remove()?;
+    succeeds(podman("load")?.args(["--quiet", "--input"]).arg(path))?;
+    let used = use_it();
+    let removed = remove();
+    used.and(removed)
+}
+
+/// Removes the image, if there is one.
+fn remove() -> Result<(), String> {
+    if cargo::succeeds(podman("image")?.args(["exists", NAME]))? {
+        succeeds(podman("rmi")?.args(["--force", NAME]))?;
+    }
+    Ok(())
+}
+
 /// Builds the image from the sources in a folder, with more options of podman. `own_base` allows
 /// base images that are made here.
 fn build(sources: &Path, options: &[String], own_base: bool) -> Result<(), String> {

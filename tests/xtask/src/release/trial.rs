@@ -1,7 +1,7 @@
 //! Tries what was made, as far as this machine can: sums, static programs in roots with nothing
-//! else, and RPM packages in roots of their own.
+//! else, RPM packages in roots of their own, and the image, as its archive has it.
 //!
-//! `cargo xtask install` does it for the Debian package, and the image is run when it is built.
+//! `cargo xtask install` does it for the Debian package.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,13 +9,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use panoptes_needs::install;
+use panoptes_needs::{check, install};
 use panoptes_rig::{Architecture, output, packages, setup};
 
 use super::sources::trial_folder;
-use super::step::{self, SUMS};
+use super::step::{self, ReleaseStep, SUMS};
 use super::{archive, elf, signature};
-use crate::image::SUITE;
+use crate::image::{self, SUITE};
 use crate::platform::{Platform, STATIC};
 use crate::results::Count;
 use crate::skips;
@@ -53,11 +53,36 @@ pub(super) fn run(page: &Path, stages: &mut Stages) -> Count {
             count.add(part(stages, &format!("trial of {name}"), work));
         }
     }
+    for name in ReleaseStep::Image.files() {
+        let path = page.join(&name);
+        if path.is_file() {
+            let work = || try_image(&name, &path);
+            count.add(part(stages, &format!("trial of {name}"), work));
+        }
+    }
     if count == Count::default() {
         println!("== FAILED: there is nothing to try");
         return Count::of_one(false);
     }
     count
+}
+
+/// Notes that a trial is skipped, as it needs something and what that is for.
+fn skipped(name: &str, need: &str) -> Count {
+    skips::note(&format!("trial of {name} needs {need}"));
+    Count { skipped: 1, ..Count::default() }
+}
+
+/// Runs the image that an archive has.
+fn try_image(name: &str, path: &Path) -> Result<Count, String> {
+    if check::program("podman").is_none() {
+        return Ok(skipped(name, "podman (it loads and runs the image)"));
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(skipped(name, "root (podman runs the image)"));
+    }
+    image::try_archive(path)?;
+    Ok(Count::of_one(true))
 }
 
 /// Runs a static program in the folder of its archive alone, or in an emulator without libraries.
@@ -116,8 +141,7 @@ fn inside(root: &Path) -> Command {
 /// asked, so what it requires is compared with what its program needs.
 fn try_rpm(architecture: Architecture, name: &str, path: &Path) -> Result<Count, String> {
     if !nix::unistd::geteuid().is_root() {
-        skips::note(&format!("trial of {name} needs root (it is installed in a root of its own)"));
-        return Ok(Count { skipped: 1, ..Count::default() });
+        return Ok(skipped(name, "root (it is installed in a root of its own)"));
     }
     install::ensure_named(&["rpm"])?;
     let root = trial_folder("rpm")?;
