@@ -47,8 +47,8 @@ pub(crate) struct Options {
     /// Build in a second folder, too, and compare all files byte for byte
     #[arg(long)]
     twice: bool,
-    /// The private key of ssh that signs the sums of a whole page after its trial; it lies outside
-    /// of the repository
+    /// The private key of ssh that signs the sums of a whole page after its trial, which is then a
+    /// part of the run; it lies outside of the repository
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Make a base image of Debian's packages where no registry gives it; the image has the label
@@ -57,15 +57,35 @@ pub(crate) struct Options {
     own_base: bool,
 }
 
+impl Options {
+    /// Whether a step is done. What is signed was tried in the same run.
+    fn has(&self, step: ReleaseStep) -> bool {
+        let is_for_signature = self.key.is_some() && step == ReleaseStep::Trial;
+        self.steps.is_empty() || self.steps.contains(&step) || is_for_signature
+    }
+
+    /// The path of the key, if there is one, and it can sign what this run makes.
+    fn usable_key(&self) -> Result<Option<PathBuf>, String> {
+        let Some(key) = &self.key else { return Ok(None) };
+        if !self.has(ReleaseStep::Sums) {
+            let mend = "add --only sums, or leave out --key";
+            return Err(format!("--key signs the sums, which --only leaves out; {mend}"));
+        }
+        let key = signature::private_key(key)?;
+        signature::check_key(&key)?;
+        Ok(Some(key))
+    }
+}
+
 /// The folder of the page, and that of the second build's, below the root of the repository.
 const PAGE: &str = "target/release-page";
 const SECOND_PAGE: &str = "target/release-build/second-page";
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let begin = Instant::now();
-    let key = options.key.as_deref().map(signature::private_key).transpose()?;
-    let is_chosen = |step: ReleaseStep| options.steps.is_empty() || options.steps.contains(&step);
-    let builds = ReleaseStep::ALL.into_iter().filter(|step| step.is_build() && is_chosen(*step));
+    // What could not be signed in the end fails before hours of building.
+    let key = options.usable_key()?;
+    let builds = ReleaseStep::ALL.into_iter().filter(|step| step.is_build() && options.has(*step));
     let builds: Vec<ReleaseStep> = builds.collect();
     let page = Path::new(ROOT).join(PAGE);
     if options.steps.is_empty() {
@@ -79,14 +99,14 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
     if count.failed > 0 {
         println!("== neither sums nor a signature: a part of the page failed");
-    } else if is_chosen(ReleaseStep::Sums) {
+    } else if options.has(ReleaseStep::Sums) {
         let sum = || signature::sum(&page, key.is_some());
         count.add(part(&mut stages, "sums", || sum().map(|()| Count::of_one(true))));
     }
-    if is_chosen(ReleaseStep::Trial) {
+    if options.has(ReleaseStep::Trial) {
         count.add(trial::run(&page, &mut stages));
     }
-    if is_chosen(ReleaseStep::Sums) {
+    if options.has(ReleaseStep::Sums) {
         count.add(sign(&page, key.as_deref(), count.failed > 0, &mut stages));
     }
     println!("== stages\n{}", stages.table().trim_end());
@@ -171,4 +191,37 @@ fn make(step: ReleaseStep, sources: &ReleaseSources, options: &Options) -> Resul
         println!("{} ({} bytes)", path.display(), facts.len());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(steps: &[ReleaseStep], key: Option<&str>) -> Options {
+        let key = key.map(PathBuf::from);
+        Options { steps: steps.to_vec(), twice: false, key, own_base: false }
+    }
+
+    #[test]
+    fn what_is_signed_is_tried() {
+        let is_tried = |steps: &[ReleaseStep], key| options(steps, key).has(ReleaseStep::Trial);
+        assert!(is_tried(&[ReleaseStep::Sums], Some("/nowhere/key")));
+        assert!(!is_tried(&[ReleaseStep::Sums], None));
+        assert!(is_tried(&[], None));
+        assert!(!options(&[ReleaseStep::Sums], Some("/nowhere/key")).has(ReleaseStep::Static));
+    }
+
+    #[test]
+    fn a_key_that_signs_nothing_is_refused() {
+        let error = |steps: &[ReleaseStep]| {
+            options(steps, Some("/nowhere/key")).usable_key().expect_err("there is no such key")
+        };
+        let unused = error(&[ReleaseStep::Static, ReleaseStep::Trial]);
+        assert!(unused.contains("add --only sums"), "{unused}");
+        for steps in [Vec::new(), vec![ReleaseStep::Sums]] {
+            let missing = error(&steps);
+            assert!(missing.starts_with("/nowhere/key: "), "{missing}");
+        }
+        assert_eq!(options(&[ReleaseStep::Static], None).usable_key(), Ok(None));
+    }
 }
