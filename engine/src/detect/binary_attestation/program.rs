@@ -124,6 +124,7 @@ pub(super) struct ItemKey {
 }
 
 impl Key for ItemKey {
+    #[inline]
     fn hash(&self, key: HashKey) -> u64 {
         key.hash_numbers([self.inode.0, self.number, self.serial.into()])
     }

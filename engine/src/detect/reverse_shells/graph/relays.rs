@@ -48,6 +48,7 @@ impl Relays {
     }
 
     /// Adds an open file that is no pipe. Returns whether a list of its inode's files needs it.
+    #[inline]
     pub(super) fn add(
         &mut self,
         snapshot: &Snapshot,
