@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use panoptes_bounded as bounded;
-use panoptes_rig::{cache, output};
+use panoptes_rig::{cache, output, setup};
 
 use crate::cargo;
 use crate::folders::ROOT;
@@ -150,6 +150,7 @@ fn obtain(base: &Base, own_base: bool) -> Result<bool, String> {
         return Err(format!("no registry gives {}; --own-base makes one here", base.image));
     }
     println!("{} cannot be had; making one of Debian's packages", base.image);
+    setup::ensure_for_roots()?;
     let folder = folder()?;
     let archive = folder.join("base.tar");
     let mut make = Command::new("mmdebstrap");
