@@ -58,7 +58,7 @@ pub(super) struct AlertFloods {
 impl AlertFloods {
     pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
         Self {
-            table: Table::new(
+            table: Table::without_scans(
                 (limits.processes as usize / 4).max(64),
                 key.derive("floods of alerts"),
             ),

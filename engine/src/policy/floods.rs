@@ -40,7 +40,14 @@ const PERIOD_NS: i64 = 1_000_000_000;
 struct ProcessEventCount {
     process: ProcessKey,
     events: [u32; ACTIVITIES.len()],
+    /// Whether one of them exceeds the maximum.
+    is_flooding: bool,
 }
+
+const _: () = {
+    let counts = size_of::<[u32; ACTIVITIES.len()]>();
+    assert!(size_of::<Option<ProcessEventCount>>() <= size_of::<ProcessKey>() + counts + 4);
+};
 
 impl Row for ProcessEventCount {
     type Key = ProcessKey;
@@ -66,7 +73,7 @@ pub(super) struct Floods {
 impl Floods {
     pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
         Self {
-            table: Table::new(limits.processes as usize, key.derive("floods")),
+            table: Table::without_scans(limits.processes as usize, key.derive("floods")),
             most: limits.events_per_second,
             period_start: Monotonic::default(),
             is_flooded: false,
@@ -78,16 +85,17 @@ impl Floods {
     pub(super) fn admit(&mut self, process: ProcessKey, activity: Activity) -> bool {
         let Some(kind) = ACTIVITIES.iter().position(|&one| one == activity) else { return true };
         let found = self.table.find(&process).or_else(|| {
-            self.table.insert(
-                ProcessEventCount { process, events: [0; ACTIVITIES.len()] },
-                ScanNumber::default(),
-            )
+            let events = [0; ACTIVITIES.len()];
+            let none = ProcessEventCount { process, events, is_flooding: false };
+            self.table.insert(none, ScanNumber::default())
         });
         let Some(count) = found.and_then(|id| self.table.get_mut(id)) else { return true };
         let events = &mut count.events[kind];
         *events = events.saturating_add(1);
-        self.is_flooded |= *events > self.most;
-        *events <= self.most
+        let is_too_many = *events > self.most;
+        count.is_flooding |= is_too_many;
+        self.is_flooded |= is_too_many;
+        !is_too_many
     }
 
     /// Removes a process; returns its counts that exceeded the maximum, and by how much.
@@ -112,13 +120,14 @@ impl Floods {
         if self.is_flooded { self.table.end() } else { 0 }
     }
 
-    /// The process of a row, and its counts that exceeded the maximum.
+    /// The process of a row, and its counts that exceeded the maximum, if any did.
     pub(super) fn flooding(
         &self,
         row: u32,
     ) -> Option<(ProcessKey, impl Iterator<Item = (Activity, u32)> + use<>)> {
         let id = RowId(row);
-        Some((self.table.get(id)?.process, self.exceeded(id)))
+        let count = self.table.get(id).filter(|count| count.is_flooding)?;
+        Some((count.process, self.exceeded(id)))
     }
 
     /// Counts events beyond the maximum, of a process that is not tracked any more.

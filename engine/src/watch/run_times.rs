@@ -17,12 +17,39 @@ const SCANS_PER_THREAD: u32 = 2;
 #[derive(Clone, Copy, Debug)]
 struct ProcessRunTime {
     start_ns: u64,
-    pid: u32,
-    /// Number of scans that showed a longer run time than before.
-    scans: u32,
     runtime_ns: u64,
-    /// Whether any scan showed that.
-    is_active: bool,
+    pid: u32,
+    growth: Growth,
+}
+
+const _: () = assert!(size_of::<ProcessRunTime>() == 24);
+
+/// Number of scans that showed a longer run time than before and, in its highest bit, whether any
+/// scan showed that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Growth(u32);
+
+impl Growth {
+    const ANY: u32 = 1 << 31;
+
+    /// Counts one more scan; returns whether it is the first of all.
+    const fn count(&mut self) -> bool {
+        let is_first = self.0 & Self::ANY == 0;
+        if self.scans() < Self::ANY - 1 {
+            self.0 += 1;
+        }
+        self.0 |= Self::ANY;
+        is_first
+    }
+
+    const fn scans(self) -> u32 {
+        self.0 & !Self::ANY
+    }
+
+    /// Counts anew from 0. Whether any scan showed it stays.
+    const fn forget_scans(&mut self) {
+        self.0 &= Self::ANY;
+    }
 }
 
 /// The activity since the clock stopped.
@@ -69,7 +96,7 @@ impl RunTimes {
     /// Asks for another proof, from later scans only.
     pub(super) fn prove_again(&mut self) {
         self.fork_scans = 0;
-        self.last.iter_mut().for_each(|run| run.scans = 0);
+        self.last.iter_mut().for_each(|run| run.growth.forget_scans());
         self.is_proof = false;
     }
 
@@ -107,20 +134,20 @@ impl RunTimes {
             let Some(leader) = snapshot.leader(process) else { continue };
             let (start_ns, pid) = (leader.task.start_boottime, leader.task.pid);
             let runtime_ns = process.threads_runtime_ns.saturating_add(process.ended_runtime_ns);
-            let mut run = ProcessRunTime { start_ns, pid, scans: 0, runtime_ns, is_active: false };
+            let growth = Growth::default();
+            let mut run = ProcessRunTime { start_ns, runtime_ns, pid, growth };
             while last.next_if(|it| (it.start_ns, it.pid) < (start_ns, pid)).is_some() {}
             if let Some(before) = last.next_if(|it| (it.start_ns, it.pid) == (start_ns, pid)) {
                 run = *before;
                 // A thread that ends moves its time to its process: a scan may miss it meanwhile.
                 if let Some(more @ 1..) = runtime_ns.checked_sub(before.runtime_ns) {
                     has_grown = true;
-                    (run.runtime_ns, run.scans) = (runtime_ns, run.scans.saturating_add(1));
+                    run.runtime_ns = runtime_ns;
+                    self.progress.processes += u32::from(run.growth.count());
                     let threads = process.threads.len() as u32;
                     let needed = SCANS_MIN.saturating_add(threads.saturating_mul(SCANS_PER_THREAD));
-                    self.is_proof |= run.scans >= needed;
-                    self.progress.processes += u32::from(!run.is_active);
+                    self.is_proof |= run.growth.scans() >= needed;
                     self.progress.runtime_ns = self.progress.runtime_ns.saturating_add(more);
-                    run.is_active = true;
                 }
             }
             self.next.push(run);

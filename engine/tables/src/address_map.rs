@@ -69,7 +69,7 @@ impl AddressMap {
             slots: room::copies(0, slots),
             mask: slots.min(SLOTS_MIN) - 1,
             position_mask: u32::MAX >> positions.leading_zeros(),
-            entries: room::list(slots / 2),
+            entries: room::list(capacity.max(8)),
             used: 0,
             latest: 0,
             key: key.seed() | 1,

@@ -1,5 +1,7 @@
 //! How many entries of a list or table each owner has.
 
+use core::num::NonZeroU32;
+
 use crate::{HashKey, Key, Row, ScanNumber, Table};
 
 /// An owner: a process, a user or a container.
@@ -15,8 +17,10 @@ impl Key for OwnerKey {
 #[derive(Clone, Copy, Debug)]
 struct OwnerCount {
     owner: OwnerKey,
-    entries: u32,
+    entries: NonZeroU32,
 }
+
+const _: () = assert!(size_of::<Option<OwnerCount>>() == 16);
 
 impl Row for OwnerCount {
     type Key = OwnerKey;
@@ -40,30 +44,29 @@ impl OwnerCounts {
     pub fn add(&mut self, owner: u64) -> bool {
         let owner = OwnerKey(owner);
         let found = self.0.find(&owner);
-        let id = found
-            .or_else(|| self.0.insert(OwnerCount { owner, entries: 0 }, ScanNumber::default()));
-        if let Some(count) = id.and_then(|id| self.0.get_mut(id)) {
-            count.entries += 1;
-        }
-        found.is_none() && id.is_some()
+        let Some(count) = found.and_then(|id| self.0.get_mut(id)) else {
+            let first = OwnerCount { owner, entries: NonZeroU32::MIN };
+            return self.0.insert(first, ScanNumber::default()).is_some();
+        };
+        count.entries = count.entries.saturating_add(1);
+        false
     }
 
     /// Counts one entry of an owner less. Returns whether it was the last.
     pub fn remove(&mut self, owner: u64) -> bool {
         let Some(id) = self.0.find(&OwnerKey(owner)) else { return false };
         let Some(count) = self.0.get_mut(id) else { return false };
-        count.entries -= 1;
-        let is_last = count.entries == 0;
-        if is_last {
-            self.0.remove(id);
+        if let Some(left) = NonZeroU32::new(count.entries.get() - 1) {
+            count.entries = left;
+            return false;
         }
-        is_last
+        self.0.remove(id).is_some()
     }
 
     /// Number of entries of an owner.
     pub fn of(&self, owner: u64) -> u32 {
         let id = self.0.find(&OwnerKey(owner));
-        id.and_then(|id| self.0.get(id)).map_or(0, |count| count.entries)
+        id.and_then(|id| self.0.get(id)).map_or(0, |count| count.entries.get())
     }
 
     /// Number of owners with entries.
@@ -76,7 +79,7 @@ impl OwnerCounts {
     pub fn who_makes_room_for(&self, owner: u64) -> Option<u64> {
         let all = self.0.ids().filter_map(|id| self.0.get(id));
         let most = all.max_by_key(|count| count.entries)?;
-        (most.entries > self.of(owner) + 1).then_some(most.owner.0)
+        (most.entries.get() > self.of(owner) + 1).then_some(most.owner.0)
     }
 
     /// Forgets all.

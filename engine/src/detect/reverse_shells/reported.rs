@@ -68,7 +68,7 @@ impl ReportedConnections {
     }
 
     pub(super) fn with_room_for(count: usize, key: HashKey) -> Self {
-        let table = Table::new(count, key.derive("shells: reported rows"));
+        let table = Table::without_scans(count, key.derive("shells: reported rows"));
         Self { key, table, last: None, turns_left: TURNS, scan: ScanNumber::default() }
     }
 

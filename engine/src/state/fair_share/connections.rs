@@ -5,6 +5,8 @@
 //! neither reported as over nor, when they are tracked again, as new. Nor are those that no scan
 //! shows while scans do not show all.
 
+use core::num::NonZeroU64;
+
 use panoptes_decoders::kernel::sock::TcpState;
 use panoptes_tables::{
     HashKey, Key, ListPool, PoolList, Row, RowId, ScanNumber, Shares, Table, room,
@@ -28,17 +30,19 @@ const EVICTED_PART: usize = 4;
 
 /// Identifies a connection: a hash of its 4-tuple and its network namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct EvictedKey(u64);
+struct EvictedKey(NonZeroU64);
 
 impl Key for EvictedKey {
     fn hash(&self, key: HashKey) -> u64 {
-        key.hash_numbers([self.0])
+        key.hash_numbers([self.0.get()])
     }
 }
 
 /// A connection that made room for others after it was reported.
 #[derive(Debug)]
 struct EvictedConnection(EvictedKey);
+
+const _: () = assert!(size_of::<Option<EvictedConnection>>() == 8);
 
 impl Row for EvictedConnection {
     type Key = EvictedKey;
@@ -138,14 +142,15 @@ impl ConnectionShares {
         let (source, source_port, destination, destination_port, net) = tuple;
         let ends = [number(source), number(destination)];
         let ports = u64::from(*source_port) << 16 | u64::from(*destination_port);
-        EvictedKey(self.key.hash_numbers([
+        let hash = self.key.hash_numbers([
             ends[0] as u64,
             (ends[0] >> 64) as u64,
             ends[1] as u64,
             (ends[1] >> 64) as u64,
             ports,
             u64::from(*net),
-        ]))
+        ]);
+        EvictedKey(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN))
     }
 
     /// Whether a new connection is tracked.

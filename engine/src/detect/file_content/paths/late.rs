@@ -30,7 +30,8 @@ pub(super) struct SweepDelay {
 impl SweepDelay {
     pub(super) fn new() -> Self {
         Self {
-            loss: Loss::new(),
+            // No process is to blame.
+            loss: Loss::default(),
             folder: Path::new(),
             last: Monotonic::default(),
             step_ns: 0,
