@@ -46,6 +46,8 @@ gaps! {
     Unbounded "unbounded" Often "lists or trees did not end within their bound";
     Unstable "unstable" AtOnce
         "processes changed their descriptor tables or programs whenever they were read";
+    Modules "kernel_modules" AtOnce
+        "kernel modules or their lists were not compared: too many, endless, or locked for long";
     Untracked "untracked" Often "objects did not fit within the limits of a scan";
     Budget "budget" Often
         "descriptor tables, address spaces, files or chains were left for the next scan";
@@ -70,6 +72,8 @@ pub struct ScanShortfall<'a> {
     pub left: DeferredWork,
     /// Processes of which scans show no consistent data.
     pub unstable: &'a mut Loss,
+    /// Kernel modules that are not compared, or their views.
+    pub modules: &'a mut Loss,
     /// What was not tracked.
     pub tables: &'a mut PerLimit<Loss>,
     pub contents: &'a mut Loss,
@@ -302,6 +306,7 @@ impl Gaps {
             Gap::Untracked => &mut self.untracked,
             Gap::Budget => &mut self.budget,
             Gap::Unstable => &mut *missed.unstable,
+            Gap::Modules => &mut *missed.modules,
             Gap::Processes => &mut missed.tables[Limit::Processes as usize],
             Gap::Threads => &mut missed.tables[Limit::Threads as usize],
             Gap::Descriptors => &mut missed.tables[Limit::Descriptors as usize],
@@ -337,6 +342,7 @@ impl GapState {
 #[derive(Debug)]
 pub(super) struct LossFixture {
     pub(super) unstable: Loss,
+    modules: Loss,
     pub(super) tables: PerLimit<Loss>,
     contents: Loss,
     /// One for each of [`DETECTOR_GAPS`].
@@ -350,6 +356,7 @@ impl LossFixture {
     pub(super) fn new() -> Self {
         Self {
             unstable: Loss::new(),
+            modules: Loss::default(),
             tables: Limit::ALL.map(|_| Loss::new()),
             contents: Loss::new(),
             detectors: core::array::from_fn(|_| Loss::new()),
@@ -364,7 +371,7 @@ impl LossFixture {
     }
 
     pub(super) fn missed<'a>(&'a mut self, scan: &'a Losses) -> ScanShortfall<'a> {
-        let Self { unstable, tables, contents, detectors, unjudged_stop } = self;
+        let Self { unstable, modules, tables, contents, detectors, unjudged_stop } = self;
         let folder_of = |kind: &GapKind| match kind.key {
             "paths" => b"/usr/bin/".as_slice(),
             _ => b"",
@@ -375,7 +382,7 @@ impl LossFixture {
         });
         let detectors = detectors.collect();
         let left = DeferredWork::default();
-        ScanShortfall { scan, left, unstable, tables, contents, detectors }
+        ScanShortfall { scan, left, unstable, modules, tables, contents, detectors }
     }
 }
 

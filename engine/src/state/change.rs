@@ -14,11 +14,12 @@ use super::ended::EndedOwner;
 use super::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use super::holders::Holder;
 use super::mapped_files::MappedFiles;
+use super::modules::{ModuleChange, ModuleFacts};
 use super::process::Process;
 use super::thresholds::ExceededThreshold;
 use crate::limits::Limit;
 use crate::time::{Now, RealTime};
-use crate::walk::{Snapshot, Views};
+use crate::walk::{ModuleViews, Snapshot, Views};
 use panoptes_tables::{Strings, Tag};
 
 /// The context of a change.
@@ -138,6 +139,37 @@ pub enum Change<'a> {
     ContainerTerminated {
         /// The container as it was last seen.
         container: &'a Container,
+    },
+    /// A kernel module was loaded.
+    ModuleLoaded {
+        module: &'a ModuleFacts,
+        /// The process that loads it, if a scan saw only one that loads modules.
+        process: Option<&'a Process>,
+        /// Whether a view that must show it lacks it at present.
+        is_hidden: bool,
+    },
+    /// No view has a kernel module any more.
+    ModuleUnloaded {
+        /// The module as it was last seen.
+        module: &'a ModuleFacts,
+        /// The process that unloads it, if a scan saw only one that unloads modules.
+        process: Option<&'a Process>,
+    },
+    /// A loaded kernel module is not as it was.
+    ModuleChanged { module: &'a ModuleFacts, before: &'a ModuleFacts, what: ModuleChange },
+    /// A kernel module is missing from views that must show it.
+    ModuleHidden {
+        module: &'a ModuleFacts,
+        /// Complete views that must show it but did not in these reads.
+        missing: ModuleViews,
+        shown: ModuleViews,
+        /// Number of consecutive reads of modules in which these views hid it.
+        scans: u32,
+        /// When the first of these reads was.
+        since_ns: RealTime,
+        /// Whether that was reported; the next read reports it again otherwise. True unless a
+        /// receiver sets it.
+        is_accepted: &'a Cell<bool>,
     },
     /// Scans missed processes or threads that lived only between two scans.
     BirthsMissed(Births),

@@ -33,6 +33,7 @@
 //!   after its first process, and its end after the end of its processes.
 //! * A memory area exists as long as anything of it is left ([`memory`]). A connection continues in
 //!   every socket that has its 4-tuple ([`connection`]).
+//! * Kernel modules are compared when a scan has read them ([`modules`]).
 //! * A process that changed while it was read (`stable`), and a table or address space that was not
 //!   read completely (`complete`), keep their old state: absence from such a scan proves nothing.
 //!
@@ -75,6 +76,7 @@ pub mod holders;
 pub mod keys;
 mod mapped_files;
 pub mod memory;
+pub mod modules;
 mod open_files;
 mod path_identity;
 pub mod process;
@@ -169,6 +171,7 @@ pub struct MachineState {
     areas_reported: Option<(RowId, u32)>,
     connections: connections::Connections,
     containers: container::Containers,
+    modules: modules::Modules,
     names: file_names::FileNames,
     row_shares: fair_share::rows::RowShares,
     name_shares: fair_share::names::NameShares,
@@ -231,6 +234,7 @@ impl MachineState {
             areas_reported: None,
             connections: connections::Connections::new(limits, settings.accept_grace_scans, key),
             containers: container::Containers::new(limits, key),
+            modules: modules::Modules::new(key),
             names: file_names::FileNames::new(limits, key.derive("state: strings")),
             row_shares: fair_share::rows::RowShares::new(limits),
             name_shares: fair_share::names::NameShares::new(limits),
@@ -286,6 +290,7 @@ impl MachineState {
         self.areas_reported = None;
         self.connections.clear();
         self.containers.clear();
+        self.modules.clear();
         self.names.strings.clear();
         self.admission.clear();
         self.births.clear();
@@ -349,22 +354,24 @@ impl MachineState {
         self.row_shares.losses()
     }
 
-    /// The same two, to be reported, and the context for that.
+    /// The processes of which scans show no consistent data, the kernel modules that are not
+    /// compared, and what finds no room, to be reported; and the context for that.
     pub fn losses<'a>(
         &'a mut self,
         snapshot: &'a Snapshot,
         now: Now,
-    ) -> (ScanContext<'a>, &'a mut Loss, &'a mut PerLimit<Loss>) {
-        let Self { containers, names, row_shares, unstable, .. } = self;
+    ) -> (ScanContext<'a>, [&'a mut Loss; 2], &'a mut PerLimit<Loss>) {
+        let Self { containers, names, row_shares, unstable, modules, .. } = self;
         let cx = ScanContext { snapshot, containers, strings: &names.strings, now };
-        (cx, unstable, row_shares.losses_mut())
+        (cx, [unstable, &mut modules.lost], row_shares.losses_mut())
     }
 
     /// Whether the next scan must leave nothing. A connection has lost its holder and may have
-    /// another one. While a table is full, its rows are divided by what all processes have.
+    /// another one. A kernel module is suspected, and another read would confirm that. While a
+    /// table is full, its rows are divided by what all processes have.
     pub fn waits_for_next(&self) -> bool {
         let is_full = self.progress.untracked.iter().any(|&untracked| untracked > 0);
-        is_full || self.connections.lost_holder
+        is_full || self.connections.lost_holder || self.modules.waits
     }
 
     /// Whether a connection waits for a scan that leaves nothing.

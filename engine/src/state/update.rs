@@ -66,6 +66,7 @@ impl MachineState {
         self.report_overdue_containers(update);
         born += self.compare_children(update);
         self.compare_connections(update);
+        self.update_modules(update);
         if update.must_stop() {
             return false;
         }

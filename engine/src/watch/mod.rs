@@ -478,8 +478,8 @@ impl WatchedMachine {
         report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);
         reporter.note_found_late(shortcuts.end_scan(waits(detectors, &self.state)));
         reporter.end_scan(&cx, &self.state);
-        let (cx, unstable, tables) = self.state.losses(snapshot, now);
-        let missed = &mut missed(snapshot, (unstable, tables), contents.refused(), detectors);
+        let (cx, objects, tables) = self.state.losses(snapshot, now);
+        let missed = &mut missed(snapshot, (objects, tables), contents.refused(), detectors);
         reporter.report_gaps(&cx, missed);
         self.figures.end(ScanStage::Write, budget);
         Ok(())
@@ -580,7 +580,7 @@ fn first_of(snapshot: &Snapshot) -> Option<FirstProcess> {
 /// What a scan has missed.
 fn missed<'a>(
     snapshot: &'a Snapshot,
-    (unstable, tables): (&'a mut Loss, &'a mut PerLimit<Loss>),
+    ([unstable, modules], tables): ([&'a mut Loss; 2], &'a mut PerLimit<Loss>),
     contents: &'a mut Loss,
     detectors: &'a mut Detectors,
 ) -> ScanShortfall<'a> {
@@ -588,6 +588,7 @@ fn missed<'a>(
         scan: &snapshot.losses,
         left: if snapshot.is_partial() { snapshot.left } else { DeferredWork::default() },
         unstable,
+        modules,
         tables,
         contents,
         detectors: detectors.losses(),

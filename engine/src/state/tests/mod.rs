@@ -10,6 +10,7 @@ mod hidden;
 mod lives;
 mod measures;
 mod model;
+mod modules;
 mod recovered;
 mod shared_tables;
 mod stop;

@@ -227,11 +227,40 @@ fn line(cx: &ScanContext<'_>, change: &Change<'_>) -> String {
             let facts = container.facts(cx.strings);
             format!("-container {} of {}", text(facts.id), container.first.process_id)
         }
+        Change::ModuleLoaded { .. }
+        | Change::ModuleUnloaded { .. }
+        | Change::ModuleChanged { .. }
+        | Change::ModuleHidden { .. } => module(change),
         Change::BirthsMissed(births) => format!("missed {} of {}", births.unseen(), births.born),
         Change::LimitReached { limit, capacity, untracked } => {
             format!("limit {limit:?} {capacity} {untracked}")
         }
         Change::LimitCleared { limit, capacity } => format!("cleared {limit:?} {capacity}"),
+    }
+}
+
+/// A change of a kernel module.
+fn module(change: &Change<'_>) -> String {
+    let by = |process: Option<&Process>| {
+        process.map_or_else(String::new, |process| format!(" by {}", process.process_id()))
+    };
+    match change {
+        Change::ModuleLoaded { module, process, is_hidden } => {
+            let hidden = if *is_hidden { " hidden" } else { "" };
+            format!("+module {}{}{hidden}", text(module.name()), by(*process))
+        }
+        Change::ModuleUnloaded { module, process } => {
+            format!("-module {}{}", text(module.name()), by(*process))
+        }
+        Change::ModuleChanged { module, before, what } => {
+            let (now, before) = (text(module.name()), text(before.name()));
+            format!("~module {before} {now} {:#x}", what.0)
+        }
+        Change::ModuleHidden { module, missing, shown, scans, .. } => {
+            assert!(missing.and(*shown).is_empty());
+            format!("hidden module {} {:#x} {scans}", text(module.name()), missing.0)
+        }
+        _ => String::new(),
     }
 }
 
