@@ -14,7 +14,7 @@ use super::ended::EndedOwner;
 use super::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use super::holders::Holder;
 use super::mapped_files::MappedFiles;
-use super::modules::{ModuleChange, ModuleFacts};
+use super::module_facts::{ModuleChange, ModuleFacts};
 use super::process::Process;
 use super::thresholds::ExceededThreshold;
 use crate::limits::Limit;

@@ -76,6 +76,7 @@ pub mod holders;
 pub mod keys;
 mod mapped_files;
 pub mod memory;
+mod module_facts;
 pub mod modules;
 mod open_files;
 mod path_identity;

@@ -18,7 +18,6 @@
 //!
 //! Not here: how the views are read (`walk::modules`), and which records follow (`policy`).
 
-mod facts;
 mod hidden;
 
 use core::cell::Cell;
@@ -30,11 +29,11 @@ use panoptes_tables::{HashKey, Key, Row, RowId, ScanNumber, Table};
 use super::MachineState;
 use super::change::Change;
 use super::emit::Update;
+pub use super::module_facts::{ModuleChange, ModuleFacts};
 use super::process::Process;
 use crate::loss::Loss;
 use crate::time::{Monotonic, SECOND_NS};
 use crate::walk::{ModuleRow, ModuleScan, ModuleViews, Snapshot, module_view};
-pub use facts::{ModuleChange, ModuleFacts};
 use hidden::{HiddenModule, Reading};
 
 /// Maximum number of modules that are tracked. A machine with every driver of a distribution in use
@@ -49,11 +48,6 @@ const BEGINNING_READS_MAX: u32 = 16;
 /// How long a view may be incomplete, or the lock held while a module is suspected, before that is
 /// a gap.
 const BLOCKED_NS: i64 = 10 * SECOND_NS;
-
-/// The views of one set that are not in the other.
-const fn without(views: ModuleViews, others: ModuleViews) -> ModuleViews {
-    ModuleViews(views.0 & !others.0)
-}
 
 /// The key of a module: the address of its `struct module`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -261,8 +255,8 @@ impl Modules {
     fn end_read(&mut self, snapshot: &Snapshot, now: Monotonic) {
         let modules = &snapshot.modules;
         self.beginning_reads = self.beginning_reads.saturating_add(1);
-        self.has_baseline |= modules.complete.has(module_view::LIST)
-            || self.beginning_reads >= BEGINNING_READS_MAX;
+        self.has_baseline |=
+            modules.complete.has(module_view::LIST) || self.beginning_reads >= BEGINNING_READS_MAX;
         let rows = self.table.ids().filter_map(|id| self.table.get(id));
         let (mut is_suspected, mut waits) = (false, false);
         for row in rows {

@@ -1,6 +1,6 @@
 //! The views that hide a kernel module, and when that is certain.
 
-use super::without;
+use crate::state::module_facts::without;
 use crate::time::{RealTime, SECOND_NS};
 use crate::walk::{ModuleScan, ModuleViews, Snapshot};
 

@@ -542,16 +542,16 @@ proptest! {
                 match words[..] {
                     ["+module", name, ..] => {
                         let before = loaded.insert(name.to_owned(), true);
-                        prop_assert!(before != Some(true), "{} twice", line);
+                        prop_assert!(before != Some(true), "{line} twice");
                     }
                     ["-module", name] => {
                         let before = loaded.insert(name.to_owned(), false);
-                        prop_assert!(before == Some(true), "{} of none", line);
+                        prop_assert!(before == Some(true), "{line} of none");
                     }
                     ["hidden", "module", name, ..] => {
-                        prop_assert!(was_hidden.contains(name), "{}: {:?}", line, read);
+                        prop_assert!(was_hidden.contains(name), "{line}: {read:?}");
                     }
-                    _ => prop_assert!(line.starts_with("~module"), "{}", line),
+                    _ => prop_assert!(line.starts_with("~module"), "{line}"),
                 }
             }
         }

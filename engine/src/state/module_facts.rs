@@ -5,8 +5,12 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::module::{MODULE_NAME_BYTES, ModuleStage};
 use panoptes_decoders::maybe::MaybeU32;
 
-use super::without;
 use crate::walk::{ModuleBuildId, ModuleRow, ModuleViews};
+
+/// The views of one set that are not in the other.
+pub(super) const fn without(views: ModuleViews, others: ModuleViews) -> ModuleViews {
+    ModuleViews(views.0 & !others.0)
+}
 
 /// What is known of a kernel module.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
