@@ -94,6 +94,12 @@ symbols! {
     nf_nat_hook: "nf_nat_hook",
     /// List of all loaded modules (kernel/module/main.c).
     modules: "modules",
+    /// All memory of modules, by address (kernel/module/main.c).
+    mod_tree: "mod_tree",
+    /// Holds a pointer to the directory /sys/module (kernel/params.c).
+    module_kset: "module_kset",
+    /// Lock of the list and of the tree (kernel/module/main.c).
+    module_mutex: "module_mutex",
     /// List of the types of modules (kernel/bpf/btf.c).
     btf_modules: "btf_modules",
     /// Hash table of all sets of control groups (kernel/cgroup/cgroup.c): an array of list heads.

@@ -24,6 +24,14 @@ crate::layout! {
 }
 
 crate::layout! {
+    /// `struct file_operations` (include/linux/fs.h).
+    pub struct FileOperations("file_operations") {
+        /// `struct module *`; null for a part of the kernel.
+        owner: ["owner"],
+    }
+}
+
+crate::layout! {
     /// `struct backing_file` (fs/file_table.c): the file that a stacked filesystem maps and reads
     /// through. Since Linux commit def3ae83da02 ("fs: store real path instead of fake path in
     /// backing file f_path") (in v6.7), `f_path` is the path on the layer, and the path that users

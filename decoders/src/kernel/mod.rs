@@ -15,16 +15,20 @@ pub mod fs_struct;
 pub mod inet_hashinfo;
 pub mod inode;
 pub mod io_uring;
+pub mod kobject;
 pub mod maple_tree;
 pub mod mm_struct;
+pub mod module;
 pub mod mount;
 pub mod msg_queue;
+pub mod mutex;
 pub mod net;
 pub mod net_device;
 pub mod nsproxy;
 pub mod ovl_inode;
 pub mod page;
 pub mod pid;
+pub mod rb_tree;
 pub mod rq;
 pub mod signal_struct;
 pub mod sock;
@@ -136,6 +140,7 @@ layouts! {
     maple_node?: maple_tree::MapleNode,
 
     backing_file?: file::BackingFile,
+    bin_attribute?: kobject::BinAttribute,
     btf?: btf::BtfObject,
     /// Since Linux commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11).
     btf_module?: btf::BtfModule,
@@ -143,7 +148,10 @@ layouts! {
     cgroup?: cgroup::Cgroup,
     cgroup_subsys_state?: cgroup::CgroupSubsysState,
     css_set?: cgroup::CssSet,
+    device?: kobject::Device,
+    device_driver?: kobject::DeviceDriver,
     dma_buf?: dma_buf::DmaBuf,
+    file_operations?: file::FileOperations,
     io_fixed_file?: io_uring::IoFixedFile,
     io_ring_ctx?: io_uring::IoRingCtx,
     io_rsrc_node?: io_uring::IoRsrcNode,
@@ -151,13 +159,28 @@ layouts! {
     ipc_namespace?: msg_queue::IpcNamespace,
     kernfs_iattrs?: cgroup::KernfsIattrs,
     kernfs_node?: cgroup::KernfsNode,
+    kset?: kobject::Kset,
+    mod_tree_node?: module::ModTreeNode,
+    mod_tree_root?: module::ModTreeRoot,
+    module?: module::ModuleStructure,
+    module_kobject?: kobject::ModuleKobject,
+    module_layout?: module::ModuleLayout,
+    module_memory?: module::ModuleMemory,
+    module_notes_attrs?: module::ModuleNotesAttrs,
+    module_sect_attr?: module::ModuleSectAttr,
+    module_sect_attrs?: module::ModuleSectAttrs,
+    module_use?: module::ModuleUse,
     msg_queue?: msg_queue::MsgQueue,
+    mutex?: mutex::Mutex,
+    /// The part of `struct net_device` that leads to its driver.
+    net_device_parent?: net_device::NetDeviceParent,
     /// `enum pageflags`
     page_flags?: page::PageFlags,
     /// In a module unless overlayfs is built in, as the next two.
     ovl_entry?: ovl_inode::OvlEntry,
     ovl_inode?: ovl_inode::OvlInode,
     ovl_path?: ovl_inode::OvlPath,
+    rb_node?: rb_tree::RbNode,
     rq?: rq::RunQueue,
     tty_file_private?: tty::TtyFilePrivate,
     tty_struct?: tty::TtyStruct,

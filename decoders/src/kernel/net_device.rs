@@ -28,6 +28,14 @@ crate::layout! {
 }
 
 crate::layout! {
+    /// The field that leads to a network device's driver.
+    pub struct NetDeviceParent("net_device") {
+        /// `struct device *`; null for a device that only the kernel makes.
+        parent?: ["dev.parent"],
+    }
+}
+
+crate::layout! {
     /// `struct in_device` (include/linux/inetdevice.h).
     pub struct InDevice("in_device") {
         /// First `struct in_ifaddr`.

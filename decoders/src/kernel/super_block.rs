@@ -22,6 +22,8 @@ crate::layout! {
         name: ["name"],
         /// `FS_*`
         fs_flags: ["fs_flags"],
+        /// `struct module *`; null for a part of the kernel.
+        owner?: ["owner"],
     }
 }
 

@@ -41,6 +41,10 @@ pub fn kernel_of(profile: &Profile) -> Kernel {
             udp_table: symbols.udp_table.unwrap_or_default(),
             nf_nat_hook: symbols.nf_nat_hook.unwrap_or_default(),
             gate_vma: symbols.gate_vma.unwrap_or_default(),
+            modules: symbols.modules.unwrap_or_default(),
+            mod_tree: symbols.mod_tree.unwrap_or_default(),
+            module_kset: symbols.module_kset.unwrap_or_default(),
+            module_mutex: symbols.module_mutex.unwrap_or_default(),
         },
     }
 }

@@ -31,6 +31,14 @@ pub struct Roots {
     pub nf_nat_hook: KernelVa,
     /// `gate_vma`: the area of the vsyscall page, which /proc shows in every process.
     pub gate_vma: KernelVa,
+    /// `modules`: the list of modules.
+    pub modules: KernelVa,
+    /// `mod_tree`: the tree of the memory of modules.
+    pub mod_tree: KernelVa,
+    /// `module_kset`: holds the address of the directory /sys/module.
+    pub module_kset: KernelVa,
+    /// `module_mutex`
+    pub module_mutex: KernelVa,
 }
 
 /// A kernel that is ready to be walked.
