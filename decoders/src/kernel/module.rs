@@ -128,8 +128,6 @@ crate::layout! {
         notes?: ["notes"],
         /// An array of `struct bin_attribute`.
         attrs?: ["attrs"],
-        /// `struct bin_attribute **`, null at its end; since v6.14.
-        bin_attrs?: ["grp.bin_attrs_new", "grp.bin_attrs"],
     }
 }
 
@@ -354,6 +352,12 @@ impl Module {
         self.parts[TEXT]
     }
 
+    /// Whether the address is in its memory.
+    pub fn contains(&self, address: KernelVa) -> bool {
+        let is_in = |part: &ModulePart| address.0.wrapping_sub(part.base.0) < u64::from(part.size);
+        self.parts.iter().any(is_in)
+    }
+
     /// Bytes of the parts that it has for as long as it is loaded.
     pub fn core_bytes(&self) -> u64 {
         sum(&self.parts[..INIT_TEXT])
@@ -541,6 +545,8 @@ mod tests {
         assert_eq!(module.name(), b"loop");
         assert_eq!((module.total_bytes, module.core_bytes()), (0x4000, 0x3000));
         assert_eq!(module.text(), ModulePart { base: KernelVa(BASE), size: 0x3000 });
+        assert!(module.contains(KernelVa(BASE + 0x2fff)));
+        assert!(!module.contains(KernelVa(BASE + 0x3000)) && !module.contains(KernelVa(BASE - 1)));
         assert_eq!(module.build_id.map(|id| id[0]), Some(0xab));
         assert_eq!((module.references.get(), module.is_signed), (Some(2), Some(true)));
         // Its users are gone, and the kernel has taken its own reference.

@@ -12,6 +12,7 @@ use panoptes_tables::{Rows, room};
 
 use super::budget::Resume;
 use super::ended_tasks::TaskPlaces;
+use super::modules::KnownModules;
 use super::rings::{REMEMBERED_MAX, RingSlot};
 use super::snapshot::InterfaceRow;
 use super::tables::{INTERFACES_MAX, NETS_MAX};
@@ -58,6 +59,7 @@ pub struct WalkCheckpoint {
     interfaces: Rows<InterfaceRow>,
     interface_age: u32,
     owner_turn: u32,
+    modules: KnownModules,
     net_ages: Vec<NetAge>,
     ring_slots: Vec<RingSlot>,
 }
@@ -84,6 +86,7 @@ impl WalkCheckpoint {
             interfaces: Rows::with_capacity(INTERFACES_MAX),
             interface_age: 0,
             owner_turn: 0,
+            modules: KnownModules::new(),
             net_ages: room::list(NETS_MAX),
             ring_slots: room::list(REMEMBERED_MAX),
         }
@@ -114,6 +117,7 @@ impl Walker {
         mem::swap(&mut self.interface_age, &mut kept.interface_age);
         mem::swap(&mut self.owner_turn, &mut kept.owner_turn);
         mem::swap(&mut self.snapshot.interfaces, &mut kept.interfaces);
+        mem::swap(&mut self.modules.known, &mut kept.modules);
         mem::swap(&mut self.net_ages, &mut kept.net_ages);
         mem::swap(&mut self.ring_slots, &mut kept.ring_slots);
     }

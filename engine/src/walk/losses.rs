@@ -20,11 +20,12 @@ pub enum ScanPart {
     Files,
     Sockets,
     Interfaces,
+    Modules,
 }
 
 impl ScanPart {
     /// All of them, with the words for one and for several.
-    pub const ALL: [(Self, [&'static str; 2]); 11] = [
+    pub const ALL: [(Self, [&'static str; 2]); 12] = [
         (Self::Tasks, ["task", "tasks"]),
         (Self::Pids, ["entry of the pid tree", "entries of the pid tree"]),
         (Self::Processes, ["structure of a process", "structures of processes"]),
@@ -36,6 +37,7 @@ impl ScanPart {
         (Self::Files, ["file or name", "files or names"]),
         (Self::Sockets, ["socket", "sockets"]),
         (Self::Interfaces, ["interface", "interfaces"]),
+        (Self::Modules, ["kernel module", "kernel modules"]),
     ];
 }
 
@@ -138,6 +140,13 @@ walked_structures! {
     Interface Interfaces "interface";
     /// An interface without some of its addresses is still one.
     AddressList Uncounted "addresses of an interface";
+    Module Modules "kernel module";
+    ModuleList Modules "list of kernel modules";
+    ModuleTree Modules "tree of kernel modules";
+    ModuleKset Modules "objects of kernel modules";
+    /// A module without some of its users, or sections, is still one.
+    ModuleUses Uncounted "users of a kernel module";
+    ModuleSections Uncounted "sections of a kernel module";
 }
 
 /// Numbers of objects that a scan could not read or had no room for.

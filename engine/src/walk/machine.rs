@@ -8,6 +8,7 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use super::cgroups::CSS_SET_HEADS;
 use super::containers::host_name;
+use super::modules::{push_marks, take_marks};
 use super::snapshot::Machine;
 use super::{Budget, Kernel, ScannedMemory, Walker};
 
@@ -45,6 +46,7 @@ impl Walker {
         let vsyscall = reader.push_bytes(space, KernelVa(VSYSCALL_ADDRESS), 1);
         let read_base = reader.push_bytes(space, roots.timekeeper, READ_BASE_BYTES);
         let css_set_table = reader.push_bytes(space, roots.css_set_table, CSS_SET_TABLE_BYTES);
+        let marks = push_marks(reader, kernel, self.modules.known.list(kernel));
         let queues = &self.hints.run_queues;
         let queues = if self.hints.run_queues_whole { queues.as_slice() } else { &[] };
         let rq = layouts.rq.as_ref().map(|layout| layout.packing).unwrap_or_default();
@@ -61,7 +63,8 @@ impl Walker {
         if let Some(bytes) = object(css_set_table) {
             heads.extend(bytes.chunks_exact(8).map(|word| KernelVa(u64_at(word, 0))));
         }
-        let mut machine = Machine::default();
+        let module_marks = take_marks(reader, kernel, marks);
+        let mut machine = Machine { module_marks, ..Machine::default() };
         if let Some(view) = object(uts).map(View::new) {
             machine.hostname = host_name(&layouts.uts_namespace, view);
         }

@@ -28,6 +28,11 @@ mod kernel;
 mod losses;
 mod machine;
 mod memory;
+mod module_details;
+mod module_rows;
+mod module_seeds;
+mod module_views;
+mod modules;
 mod moved_descriptors;
 mod names;
 mod places;
@@ -73,13 +78,17 @@ pub use copied::MemoryCopyMode;
 pub(crate) use descriptors::TABLE_MAX;
 pub use kernel::{Kernel, Roots};
 pub use losses::{Losses, ScanPart};
+pub use module_rows::{
+    MODULES_MAX, ModuleBuildId, ModuleLoader, ModuleRow, ModuleScan, ModuleSection, ModuleViews,
+    module_view,
+};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
 pub use ring_rows::{QueueRow, RING_SLOT, RingRow, number_of, slot_of};
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, HostName, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,
-    MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span, SuperBlockRow,
+    ModuleMarks, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span, SuperBlockRow,
     TerminalRow, ThreadRow, UserGroupIds, UserNamespaceRow, Views, VmaRow, view,
 };
 pub use stability::TaskFate;
@@ -90,6 +99,7 @@ pub use terminals::is_terminal;
 
 use self::budget::{BudgetMeter, RowRotation};
 use self::ended_tasks::TaskPlaces;
+use self::modules::ModuleWalk;
 use self::rings::{RingSlot, Rings};
 use self::socket_recheck::KeptSockets;
 use self::special_files::HeldFiles;
@@ -114,10 +124,14 @@ pub struct Scope {
     pub command_lines: bool,
     /// The ports of all UDP sockets.
     pub udp_ports: bool,
+    /// Kernel modules.
+    pub modules: bool,
+    /// Their sections, for which [`Walker::with_sections`] makes room.
+    pub module_sections: bool,
 }
 
 impl Scope {
-    /// All that `panoptes watch` reports. It needs no ports of UDP.
+    /// All that `panoptes watch` reports. It needs no ports of UDP, and no sections of modules.
     pub const ALL: Self = Self {
         files: true,
         memory: true,
@@ -125,6 +139,8 @@ impl Scope {
         interfaces: true,
         command_lines: true,
         udp_ports: false,
+        modules: true,
+        module_sections: false,
     };
     /// Processes and threads, without their arguments.
     pub const LEAST: Self = Self {
@@ -134,6 +150,8 @@ impl Scope {
         interfaces: false,
         command_lines: false,
         udp_ports: false,
+        modules: false,
+        module_sections: false,
     };
 }
 
@@ -184,6 +202,7 @@ pub struct Walker {
     interface_age: u32,
     /// Number of scans, which may wrap: other owners of namespaces come first in each.
     owner_turn: u32,
+    modules: ModuleWalk,
     /// One entry a network namespace.
     net_ages: Vec<NetAge>,
     /// Used slots of the large tables of rings.
@@ -402,6 +421,7 @@ impl Walker {
             scans: 0,
             interface_age: 0,
             owner_turn: 0,
+            modules: ModuleWalk::new(key),
             net_ages: room::list(snapshot.nets.capacity()),
             ring_slots: room::list(rings::REMEMBERED_MAX),
             net_key: key.derive("walk: network namespaces"),
@@ -418,6 +438,7 @@ impl Walker {
     /// Drops what earlier scans remembered, so that the next scan runs as if it were the first.
     pub fn forget(&mut self) {
         self.interface_age = 0;
+        self.modules.known.forget();
         self.net_ages.clear();
         self.ring_slots.clear();
         self.hints.forget();

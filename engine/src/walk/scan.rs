@@ -57,6 +57,7 @@ impl Walker {
     fn begin_scan(&mut self, memory: &mut ScannedMemory<'_>, scope: Scope) {
         self.reader.forget_translations();
         self.read_machine(memory);
+        self.snapshot.modules.clear();
         let origin = self.origin(scope);
         self.snapshot.has_rested = self.idle.has_rested(origin, &self.snapshot);
         (self.snapshot.is_kept, self.snapshot.has_run) = (false, false);
@@ -100,6 +101,10 @@ impl Walker {
         }
         self.read_files(memory);
         memory.goes_on()?;
+        if scope.modules {
+            self.read_modules(memory, scope);
+            memory.goes_on()?;
+        }
         self.read_without_descriptors(memory, scope)?;
         if scope.connections {
             self.read_connections(memory);

@@ -696,4 +696,16 @@ pub struct Machine {
     /// The vsyscall page's area, if the kernel has one. /proc shows it in every process that
     /// [`MmRow::has_gate`].
     pub gate: Option<Vma>,
+    pub module_marks: ModuleMarks,
+}
+
+/// What shows that modules were loaded or unloaded, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ModuleMarks {
+    /// The links of the head of the list of modules.
+    pub list: Option<[u64; 2]>,
+    /// Number of changes of the tree of modules; it may wrap.
+    pub seq: Option<u32>,
+    /// The owner of the lock of both, with flags.
+    pub mutex: Option<u64>,
 }

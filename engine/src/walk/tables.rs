@@ -10,6 +10,7 @@ use super::budget::DeferredWork;
 use super::capability_sets::CapabilitySets;
 use super::copied::MemoryCopyMode;
 use super::losses::Losses;
+use super::module_rows::ModuleScan;
 use super::port_set::UdpPorts;
 use super::ring_rows::{QUEUES_MAX, QueueRow, RINGS_MAX, RingRow};
 use super::snapshot::{
@@ -61,6 +62,8 @@ macro_rules! tables {
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
             pub interfaces: Rows<InterfaceRow>,
+            /// Kernel modules. Not every scan reads them; the others have none.
+            pub modules: ModuleScan,
             /// The capabilities of processes that are not root.
             pub capability_sets: CapabilitySets,
             /// The ports of all UDP sockets, if the scan reads them.
@@ -111,6 +114,7 @@ macro_rules! tables {
                     copied: MemoryCopyMode::No,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
+                    modules: ModuleScan::default(),
                     capability_sets: CapabilitySets::default(),
                     udp_ports: UdpPorts::default(),
                     task_list_closed: false,
@@ -130,6 +134,7 @@ macro_rules! tables {
             /// Removes all rows but the interfaces.
             pub fn clear(&mut self) {
                 $(self.$name.clear();)*
+                self.modules.clear();
                 self.capability_sets.clear();
                 self.udp_ports.clear();
                 self.task_list_closed = false;

@@ -5,6 +5,9 @@
 //! since then. So that scan read what is there now, and its rows stay valid. Only interrupts have
 //! run meanwhile: they change the clock and TCP sockets, which every scan reads.
 //!
+//! A module that was loaded or unloaded meanwhile is a reason to read everything, too: code inside
+//! the kernel does so without a task.
+//!
 //! The caller limits how long rows are kept: code inside the kernel can hide from the counts.
 
 use panoptes_decoders::address::KernelVa;
@@ -194,7 +197,9 @@ impl Walker {
         memory: &mut ScannedMemory<'_>,
         scope: Scope,
     ) -> Result<bool, ScanError> {
-        let is_due = self.hints.run_queues_age == 0 || scope.interfaces && self.interface_age == 0;
+        let is_due = self.hints.run_queues_age == 0
+            || scope.interfaces && self.interface_age == 0
+            || scope.modules && self.must_read_modules(memory.kernel);
         let has_rows = self.idle.has_rows(self.origin(scope));
         let is_wanted =
             if self.snapshot.is_light { self.may_be_light } else { !self.may_lighten() };

@@ -34,6 +34,8 @@ const SCOPE: Scope = Scope {
     interfaces: false,
     command_lines: false,
     udp_ports: false,
+    modules: false,
+    module_sections: false,
 };
 
 /// Makes a bill of materials of what runs, and writes it like that of any source.
