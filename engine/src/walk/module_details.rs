@@ -245,7 +245,7 @@ impl Walker {
 impl ModuleScan {
     /// Groups modules with their users by the module that is used.
     fn note_uses(&mut self, uses: &mut [(Index<ModuleRow>, Index<ModuleRow>)]) {
-        uses.sort_unstable_by_key(|(used, _)| used.position());
+        uses.sort_unstable_by_key(|(used, user)| (used.position(), user.position()));
         for group in uses.chunk_by(|one, next| one.0 == next.0) {
             let start = self.holders.len();
             for &(_, user) in group {

@@ -2,6 +2,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
+use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::module::{MODULE_PARTS, ModTreeNode};
 use panoptes_decoders::kernel::rb_tree::{RbLinks, RbNode};
 use panoptes_decoders::layout::{View, u64_at};
@@ -24,6 +25,11 @@ struct TreeHalf {
     number: usize,
     /// `struct rb_node *`; null if there are no modules.
     root: KernelVa,
+}
+
+/// The layouts of the nodes of the tree, if the kernel has one.
+fn tree_layouts(layouts: &Layouts) -> Option<(&ModTreeNode, &RbNode)> {
+    layouts.mod_tree_node.as_ref().zip(layouts.rb_node.as_ref())
 }
 
 impl Walker {
@@ -57,6 +63,7 @@ impl Walker {
         memory: &mut ScannedMemory<'_>,
     ) -> Option<Result<(), EarlyStop>> {
         let address = memory.kernel.roots.mod_tree;
+        let nodes = tree_layouts(&memory.kernel.layouts)?;
         let layout = memory.kernel.layouts.mod_tree_root.as_ref()?;
         let (seq, tree) = layout.seq.zip(layout.tree)?;
         if address.is_null() {
@@ -67,7 +74,7 @@ impl Walker {
         };
         let number = (view.unsigned(seq) & 1) as usize;
         let half = TreeHalf { number, root: KernelVa(view.u64_at(tree, number)) };
-        Some(self.follow_module_tree(memory, half))
+        Some(self.follow_module_tree(memory, nodes, half))
     }
 
     /// Follows the tree that the modules themselves lead to, where no symbol shows it. `None` if
@@ -80,11 +87,11 @@ impl Walker {
         if !kernel.roots.mod_tree.is_null() {
             return None;
         }
-        let layout = kernel.layouts.rb_node.as_ref()?;
-        let node = kernel.layouts.mod_tree_node.as_ref()?.node;
+        let nodes = tree_layouts(&kernel.layouts)?;
+        let (in_module, layout) = nodes;
         let offset = module_layouts(&kernel.layouts)?.first_tree_node()?;
         let first = self.snapshot.modules.rows.iter().find(|row| !row.views.is_empty())?;
-        let mut root = first.address.plus(offset).plus(node.offset.into());
+        let mut root = first.address.plus(offset).plus(in_module.node.offset.into());
         for _ in 0..TREE_DEPTH_MAX {
             let bytes = memory.read_bytes(&mut self.reader, root, layout.size);
             let Some(bytes) = bytes else {
@@ -92,7 +99,8 @@ impl Walker {
             };
             let parent = RbLinks::decode(layout, bytes).parent;
             if parent.is_null() {
-                return Some(self.follow_module_tree(memory, TreeHalf { number: 0, root }));
+                let half = TreeHalf { number: 0, root };
+                return Some(self.follow_module_tree(memory, nodes, half));
             }
             root = parent;
         }
@@ -103,11 +111,9 @@ impl Walker {
     fn follow_module_tree(
         &mut self,
         memory: &mut ScannedMemory<'_>,
+        nodes: (&ModTreeNode, &RbNode),
         half: TreeHalf,
     ) -> Result<(), EarlyStop> {
-        let layouts = &memory.kernel.layouts;
-        let nodes = layouts.mod_tree_node.as_ref().zip(layouts.rb_node.as_ref());
-        let Some(layouts) = nodes else { return Ok(()) };
         self.visited.clear();
         self.scratch.addresses.clear();
         if !half.root.is_null() {
@@ -118,7 +124,7 @@ impl Walker {
             if self.scratch.addresses.is_empty() {
                 break;
             }
-            let level = self.read_tree_level(memory, layouts, half.number);
+            let level = self.read_tree_level(memory, nodes, half.number);
             end = end.and(level);
             let WalkScratch { addresses, more, .. } = &mut self.scratch;
             core::mem::swap(addresses, more);

@@ -139,6 +139,38 @@ impl Members for Fields {
             ("vm_area_struct", "vm_end") => (8, 8),
             ("vm_area_struct", "vm_mm") => (16, 8),
             ("vm_area_struct", "vm_rb.rb_left") => (24, 8),
+            ("module", "state") => (0, 4),
+            ("module", "list") => (8, 16),
+            ("module", "name") => (24, 56),
+            ("module", "mkobj.kobj.entry") => (88, 16),
+            ("module", "mkobj.kobj.kset") => (112, 8),
+            ("module", "mkobj.kobj.sd") => (120, 8),
+            ("module", "version") => (184, 8),
+            ("module", "srcversion") => (192, 8),
+            ("module", "mem") => (200, 7 * 72),
+            ("module", "taints") => (704, 8),
+            ("module", "sect_attrs") => (712, 8),
+            ("module", "notes_attrs") => (720, 8),
+            ("module", "source_list") => (728, 16),
+            ("module", "refcnt.counter") => (744, 4),
+            ("module", _) => return None,
+            ("module_memory", "size") => (8, 4),
+            ("module_memory", "mtn") => (16, 56),
+            ("mod_tree_root", "root.seq.seqcount.sequence") => (0, 4),
+            ("mod_tree_root", "root.tree") => (8, 16),
+            ("mod_tree_node", "node.node") => (8, 48),
+            ("module_use", "source_list") => (0, 16),
+            ("module_use", "source") => (32, 8),
+            ("module_kobject", "kobj.entry") => (8, 16),
+            ("module_kobject", "mod") => (64, 8),
+            ("rb_node", "rb_right") => (8, 8),
+            ("rb_node", "rb_left") => (16, 8),
+            ("bin_attribute", "private") => (24, 8),
+            ("module_sect_attrs", _) => (32, 8),
+            ("module_sect_attr", _) => (64, 8),
+            ("module_notes_attrs", "notes") => (8, 4),
+            ("module_notes_attrs", "attrs") => (16, 0),
+            ("net_device", "dev.parent") => (48, 8),
             ("net_device", "dev_list") => (16, 16),
             ("net_device", "ip_ptr") => (32, 8),
             ("net_device", "ip6_ptr") => (40, 8),
@@ -147,8 +179,13 @@ impl Members for Fields {
         Some(Member { offset, size })
     }
 
-    fn size_of(&self, _: &str) -> Option<u32> {
-        Some(STRUCTURE_BYTES)
+    fn size_of(&self, structure: &str) -> Option<u32> {
+        Some(match structure {
+            "module_memory" => 72,
+            "rb_node" => 24,
+            "bin_attribute" => 64,
+            _ => STRUCTURE_BYTES,
+        })
     }
 }
 
