@@ -30,6 +30,7 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     }
     seeds.copy_texts(fuzz)?;
     seeds.tables()?;
+    seeds.modules()?;
     seeds.objects(fuzz)?;
     seeds.archives()?;
     seeds.rpm_database(fuzz)?;
@@ -106,6 +107,21 @@ impl Seeds {
             self.write("container", &index.to_string(), &[list])?;
         }
         Ok(())
+    }
+
+    /// A `struct module` in both layouts, and a note.
+    fn modules(&self) -> Result<(), String> {
+        let mut module = [0; 896];
+        module[24..28].copy_from_slice(b"loop");
+        // Its first address and its sizes.
+        module[320..328].copy_from_slice(&0xffff_ffff_c012_0000_u64.to_le_bytes());
+        for (index, size) in [0x5000_u32, 0x1000, 0x3000, 0x3800].iter().enumerate() {
+            module[328 + 4 * index..][..4].copy_from_slice(&size.to_le_bytes());
+        }
+        self.write("kernel_module", "old", &[&[0], &module])?;
+        self.write("kernel_module", "new", &[&[1], &module])?;
+        let note = [&[4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0][..], b"GNU\0", &[0xab; 20]].concat();
+        self.write("kernel_module", "note", &[&[0], &note])
     }
 
     /// ELF files.
