@@ -28,6 +28,7 @@ pub mod nsproxy;
 pub mod ovl_inode;
 pub mod page;
 pub mod pid;
+pub mod pt_regs;
 pub mod rb_tree;
 pub mod rq;
 pub mod signal_struct;
@@ -123,6 +124,7 @@ layouts! {
     socket: socket::Socket,
     socket_alloc: socket::SocketAlloc,
     super_block: super_block::SuperBlock,
+    task_stack: task_struct::TaskStack,
     task_struct: task_struct::TaskStruct,
     tcp_sock: sock::TcpSock,
     timekeeper: timekeeper::Timekeeper,
@@ -180,6 +182,7 @@ layouts! {
     ovl_entry?: ovl_inode::OvlEntry,
     ovl_inode?: ovl_inode::OvlInode,
     ovl_path?: ovl_inode::OvlPath,
+    pt_regs?: pt_regs::PtRegs,
     rb_node?: rb_tree::RbNode,
     rq?: rq::RunQueue,
     tty_file_private?: tty::TtyFilePrivate,

@@ -76,6 +76,14 @@ crate::layout! {
     }
 }
 
+crate::layout! {
+    /// The field that leads to a thread's kernel stack.
+    pub struct TaskStack("task_struct") {
+        /// First byte of the stack.
+        stack?: ["stack"],
+    }
+}
+
 /// `PF_FORKNOEXEC` (include/linux/sched.h): forked, without an exec since.
 pub const PF_FORKNOEXEC: u32 = 0x40;
 /// `PF_KTHREAD` (include/linux/sched.h): a thread of the kernel itself.

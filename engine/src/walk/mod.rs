@@ -29,6 +29,7 @@ mod losses;
 mod machine;
 mod memory;
 mod module_details;
+mod module_loaders;
 mod module_rows;
 mod module_seeds;
 mod module_views;

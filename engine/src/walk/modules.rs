@@ -20,8 +20,9 @@ use panoptes_decoders::layout::{PackedField, View, u64_at};
 use panoptes_tables::{AddressMap, HashKey, Insertion, room};
 
 use super::losses::WalkedStructure;
+use super::module_loaders::THREADS_ASKED_MAX;
 use super::module_rows::{MODULES_MAX, ModuleRow, ModuleScan, ModuleViews, USES_MAX, module_view};
-use super::snapshot::{Index, ModuleMarks};
+use super::snapshot::{Index, ModuleMarks, ThreadRow};
 use super::{Kernel, ScannedMemory, Scope, Walker, fetch};
 use crate::address::MemoryReader;
 
@@ -55,6 +56,8 @@ pub(super) struct KnownModules {
     unsettled: u32,
     /// Number of successive reads that found the lock held.
     busy_scans: u32,
+    /// The end of the registers in a kernel stack, once it is known.
+    pub(super) stack_end: Option<u32>,
 }
 
 impl KnownModules {
@@ -68,6 +71,7 @@ impl KnownModules {
             is_read: false,
             unsettled: 0,
             busy_scans: 0,
+            stack_end: None,
         }
     }
 
@@ -76,6 +80,7 @@ impl KnownModules {
         self.others.clear();
         (self.list, self.seeds_age) = (KernelVa::NULL, 0);
         (self.is_read, self.unsettled, self.busy_scans) = (false, 0, 0);
+        self.stack_end = None;
     }
 
     /// The head of the list of modules; null while it is unknown.
@@ -111,6 +116,8 @@ pub(super) struct ModuleWalk {
     pub(super) more_links: Vec<(Index<ModuleRow>, KernelVa)>,
     /// Modules, each with one that uses it.
     pub(super) uses: Vec<(Index<ModuleRow>, Index<ModuleRow>)>,
+    /// Threads that are asked for their system calls.
+    pub(super) asked: Vec<Index<ThreadRow>>,
     /// Number of objects that may still be read alone.
     lone_reads_left: u32,
     /// The first module that a view shows and that is none.
@@ -129,6 +136,7 @@ impl ModuleWalk {
             links: room::list(MODULES_MAX),
             more_links: room::list(MODULES_MAX),
             uses: room::list(USES_MAX),
+            asked: room::list(THREADS_ASKED_MAX),
             lone_reads_left: 0,
             undecoded: None,
         }
@@ -313,6 +321,9 @@ impl Walker {
         let has_counter = before.seq.is_some() || tree.is_none();
         let is_free = [before, after].iter().all(|marks| marks.is_locked() == Some(false));
         self.snapshot.modules.quiet = is_unchanged && has_counter && is_free;
+        if self.has_loaders(&before) {
+            self.find_module_loaders(memory);
+        }
         self.end_read(before, is_unchanged);
         self.read_module_texts(memory);
         self.read_build_ids(memory);
@@ -424,6 +435,14 @@ impl Walker {
                 row.module = module;
             }
         });
+    }
+
+    /// Whether a thread may be loading or unloading a module, or was since the last read.
+    fn has_loaders(&self, marks: &ModuleMarks) -> bool {
+        let known = &self.modules.known;
+        let rows = &self.snapshot.modules.rows;
+        known.is_read && !known.marks.is_unchanged(marks)
+            || rows.iter().any(|row| row.module.stage != ModuleStage::Live)
     }
 
     /// Drops the rows that no view shows, and notes what the next scans must know.

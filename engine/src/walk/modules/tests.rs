@@ -3,7 +3,7 @@
 use super::*;
 use crate::walk::ScanPart;
 use crate::walk::snapshot::FileRow;
-use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
+use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
 
 /// Offsets in `struct module`, of the first part of its memory and of its nodes in the tree.
 const FIRST_PART: u64 = 200;
@@ -375,4 +375,32 @@ fn users_without_end_are_cut() {
     assert_eq!(scene.scan().holders_of(row).count(), USES_MAX);
     assert_eq!(scene.stops(), [format!("users of a kernel module: no room among {USES_MAX}")]);
     assert!(scene.walker.snapshot.losses.is_whole());
+}
+
+/// A thread's registers are at the end of a stack of 16 KiB, but for 16 bytes.
+#[test]
+fn the_thread_in_the_system_call_is_found() {
+    const REGISTERS: u64 = (16 << 10) - 16 - 168;
+    let mut scene = ModuleScene::new(2);
+    let calls = [1_u64, 313, 176, 175];
+    for (number, call) in calls.into_iter().enumerate() {
+        let process = add_process(&mut scene.walker, &mut scene.memory, 0);
+        let leader = scene.walker.snapshot.processes[process].leader;
+        let thread = &mut scene.walker.snapshot.threads[leader];
+        (thread.process, thread.task.mm, thread.task.pid) = (Some(process), va(1), number as u32);
+        let (task, stack) = (thread.task.address.0, scene.memory.room(16 << 10));
+        scene.memory.set(task, "task_struct", "stack", stack);
+        scene.memory.put(stack + REGISTERS + 120, call);
+        scene.memory.put(stack + REGISTERS + 136, 0x33);
+    }
+    // The last one is no program's.
+    let last = scene.walker.snapshot.processes.last().unwrap().leader;
+    scene.walker.snapshot.threads[last].task.mm = KernelVa::NULL;
+    scene.read();
+    assert!(scene.scan().users.is_empty(), "nothing is being loaded");
+    scene.memory.set(scene.modules[1], "module", "state", 1);
+    scene.walker.forget();
+    scene.read();
+    let users = scene.scan().users.iter().map(|it| (it.thread_id, it.is_unload));
+    assert_eq!(users.collect::<Vec<_>>(), [(1, false), (2, true)]);
 }

@@ -56,6 +56,7 @@ impl Members for Fields {
             ("fdtable", "open_fds") => (24, 8),
             ("task_struct", "pid_links") => (512, 64),
             ("task_struct", "start_boottime" | "self_exec_id" | "se.sum_exec_runtime") => (640, 8),
+            ("task_struct", "stack") => (704, 8),
             ("task_struct", _) => {
                 let size = match path {
                     "pid" | "tgid" | "flags" | "__state" | "exit_state" => 4,
@@ -163,6 +164,9 @@ impl Members for Fields {
             ("module_use", "source") => (32, 8),
             ("module_kobject", "kobj.entry") => (8, 16),
             ("module_kobject", "mod") => (64, 8),
+            ("pt_regs", "orig_ax") => (120, 8),
+            ("pt_regs", "cs") => (136, 8),
+            ("pt_regs", _) => return None,
             ("rb_node", "rb_right") => (8, 8),
             ("rb_node", "rb_left") => (16, 8),
             ("bin_attribute", "private") => (24, 8),
@@ -184,6 +188,7 @@ impl Members for Fields {
             "module_memory" => 72,
             "rb_node" => 24,
             "bin_attribute" => 64,
+            "pt_regs" => 168,
             _ => STRUCTURE_BYTES,
         })
     }
