@@ -89,8 +89,8 @@ pub use ring_rows::{QueueRow, RING_SLOT, RingRow, number_of, slot_of};
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, HostName, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,
-    ModuleMarks, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span, SuperBlockRow,
-    TerminalRow, ThreadRow, UserGroupIds, UserNamespaceRow, Views, VmaRow, view,
+    ModuleMarks, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span,
+    SuperBlockRow, TerminalRow, ThreadRow, UserGroupIds, UserNamespaceRow, Views, VmaRow, view,
 };
 pub use stability::TaskFate;
 pub use tables::Snapshot;

@@ -32,9 +32,9 @@ const UNSETTLED_SCANS_MAX: u32 = 64;
 /// Maximum number of objects of /sys/module that are no modules: parameters of the kernel's parts.
 pub(super) const KSET_OTHERS_MAX: usize = 1024;
 /// Number of objects that a read may read alone. Each costs a round. The next read knows them.
-const LONE_READS_MAX: u32 = 256;
+const LONE_ROUNDS_MAX: u32 = 256;
 /// The same of the first read, which may know none.
-const FIRST_LONE_READS_MAX: u32 = (MODULES_MAX + KSET_OTHERS_MAX) as u32;
+const FIRST_LONE_ROUNDS_MAX: u32 = (MODULES_MAX + KSET_OTHERS_MAX) as u32;
 /// The row of a module that was found and not yet read.
 const NO_ROW: u32 = u32::MAX;
 
@@ -144,7 +144,7 @@ impl ModuleWalk {
 
     fn begin(&mut self) {
         let is_first = !self.known.is_read;
-        self.lone_reads_left = if is_first { FIRST_LONE_READS_MAX } else { LONE_READS_MAX };
+        self.lone_reads_left = if is_first { FIRST_LONE_ROUNDS_MAX } else { LONE_ROUNDS_MAX };
         self.undecoded = None;
         self.index.clear();
         self.wanted.clear();
@@ -183,12 +183,12 @@ impl ModuleWalk {
     fn add(
         &mut self,
         scan: &mut ModuleScan,
-        (address, module): (KernelVa, Module),
+        (address, module): (KernelVa, &Module),
         view: u16,
     ) -> Result<Index<ModuleRow>, EarlyStop> {
         let views = ModuleViews(view);
-        let row = scan.rows.push(ModuleRow { address, module, views, ..ModuleRow::default() });
-        let row = row.ok_or(EarlyStop::NoRoom { rows: MODULES_MAX as u32 })?;
+        let row = ModuleRow { address, module: *module, views, ..ModuleRow::default() };
+        let row = scan.rows.push(row).ok_or(EarlyStop::NoRoom { rows: MODULES_MAX as u32 })?;
         if self.index.insert(address.0, row.number()) != Insertion::New {
             self.index.set(address.0, row.number());
         }
@@ -198,7 +198,7 @@ impl ModuleWalk {
     /// Counts an object that is read alone.
     pub(super) fn take_lone_read(&mut self) -> Result<(), EarlyStop> {
         let left = self.lone_reads_left.checked_sub(1);
-        self.lone_reads_left = left.ok_or(EarlyStop::TooLong { limit: LONE_READS_MAX })?;
+        self.lone_reads_left = left.ok_or(EarlyStop::TooLong { limit: LONE_ROUNDS_MAX })?;
         Ok(())
     }
 }
@@ -365,7 +365,7 @@ impl Walker {
             let address = wanted[index];
             match bytes.and_then(|bytes| Module::decode(&layouts, bytes)) {
                 Some(module) => {
-                    let added = walk.add(scan, (address, module), view);
+                    let added = walk.add(scan, (address, &module), view);
                     all = all.and(added.map(|_| ()));
                 }
                 None if view != 0 => walk.undecoded = walk.undecoded.or(Some(address)),
@@ -394,7 +394,7 @@ impl Walker {
         memory.run(&mut self.reader);
         let module = self.reader.object(0).and_then(|bytes| Module::decode(&layouts, bytes));
         let module = module.ok_or(unreadable)?;
-        self.modules.add(&mut self.snapshot.modules, (address, module), 0)
+        self.modules.add(&mut self.snapshot.modules, (address, &module), 0)
     }
 
     /// Notes which views were followed to their ends. Returns the reasons of the others.

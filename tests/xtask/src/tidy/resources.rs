@@ -13,7 +13,7 @@ const OF_ONE_OBJECT: &str = "ABSENT ARGUMENTS ATTEMPTS BEGINNING BITS BYTES CAND
     ENTRIES GENERATIONS LENGTH NESTED NS PAGES PASSES RETRIES ROUNDS SCANS STATUSES STEPS TRIES \
     UNREAD WORD WORDS";
 /// Further constants without a resource, and why.
-const WITHOUT_RESOURCE: [(&str, &str); 7] = [
+const WITHOUT_RESOURCE: [(&str, &str); 8] = [
     ("what the user wrote", "build::FILES_MAX build::SUBJECTS_MAX shipped::APPLIED_MAX"),
     ("the kinds of gaps", "gaps::GAPS_MAX"),
     (
@@ -57,6 +57,14 @@ const WITHOUT_RESOURCE: [(&str, &str); 7] = [
          descriptor that is shown as it was read",
         "files::BLANK_MAX files::TORN_MAX files::USER_PATHS_MAX file_content::REPORTED_MAX \
          packages::PAST_MAX",
+    ),
+    (
+        "details of kernel modules, and ways to them, which only root of the machine can fill",
+        "module_details::NOTES_MAX module_details::SECTIONS_MAX \
+         module_loaders::THREADS_ASKED_MAX module_rows::LOADERS_MAX \
+         module_rows::SECTION_ROWS_MAX module_rows::USES_MAX module_seeds::ASKED_MAX \
+         module_seeds::DEVICES_MAX module_seeds::SEEDS_MAX module_views::TREE_NODES_MAX \
+         modules::KSET_OTHERS_MAX",
     ),
 ];
 /// Commands that measure resources.
