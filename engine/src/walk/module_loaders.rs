@@ -2,7 +2,8 @@
 //!
 //! A thread that enters the kernel leaves its registers at the end of its kernel stack. The sizes of
 //! stacks differ between kernels, and nothing in memory states them. So the first read tries those
-//! that there are, and takes the one at which every thread has registers of a program.
+//! that there are, and takes the one at which most threads have registers of a program. A few never
+//! have any: workers of io_uring and of virtual machines' devices, which belong to programs.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::pt_regs::{ModuleCall, PtRegs};
@@ -89,7 +90,7 @@ impl Walker {
                 let is_program = layout.program(bytes).is_some();
                 *(if is_program { &mut programs } else { &mut others }) += 1;
             });
-            if programs > 0 && others == 0 {
+            if programs > others {
                 self.modules.known.stack_end = Some(end);
                 break;
             }

@@ -61,10 +61,8 @@ const WITHOUT_RESOURCE: [(&str, &str); 8] = [
     (
         "details of kernel modules, and ways to them, which only root of the machine can fill",
         "module_details::NOTES_MAX module_details::SECTIONS_MAX \
-         module_loaders::THREADS_ASKED_MAX module_rows::LOADERS_MAX \
-         module_rows::SECTION_ROWS_MAX module_rows::USES_MAX module_seeds::ASKED_MAX \
-         module_seeds::DEVICES_MAX module_seeds::SEEDS_MAX module_views::TREE_NODES_MAX \
-         modules::KSET_OTHERS_MAX",
+         module_loaders::THREADS_ASKED_MAX module_seeds::ASKED_MAX module_seeds::DEVICES_MAX \
+         module_seeds::SEEDS_MAX",
     ),
 ];
 /// Commands that measure resources.
