@@ -372,16 +372,12 @@ impl TypedValueParser for ActivityParser {
     }
 }
 
-/// Reads the words for kinds. Those of kinds that are not built are hidden and refused.
+/// Reads the words for kinds.
 fn kinds() -> impl TypedValueParser<Value = ScanKind> {
-    let built = ScanKind::ALL.iter().map(|kind| PossibleValue::new(kind.word()).help(kind.help()));
-    let hidden = KINDS_NOT_BUILT.map(|word| PossibleValue::new(word).hide(true));
-    PossibleValuesParser::new(built.chain(hidden))
-        .try_map(|word| ScanKind::from_word(&word).ok_or("this kind is not built yet"))
+    let kinds = ScanKind::ALL.iter().map(|kind| PossibleValue::new(kind.word()).help(kind.help()));
+    PossibleValuesParser::new(kinds)
+        .try_map(|word| ScanKind::from_word(&word).ok_or("there is no such kind"))
 }
-
-/// Kinds of objects that are documented but not built in this version.
-const KINDS_NOT_BUILT: [&str; 1] = ["modules"];
 
 fn help_of_everything() -> String {
     let mut text = String::from(EXAMPLES);
@@ -620,14 +616,14 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_are_hidden_are_those_that_are_not_built() {
+    fn every_kind_is_shown_and_can_be_asked_for() {
         for value in kinds().possible_values().unwrap() {
-            let is_built = ScanKind::from_word(value.get_name()).is_some();
-            assert_eq!(value.is_hide_set(), !is_built, "{value:?}");
+            assert!(!value.is_hide_set(), "{value:?}");
         }
-        for word in KINDS_NOT_BUILT {
-            let error = parse(&format!("panoptes scan x --only {word}")).unwrap_err();
-            assert!(error.to_string().contains("is not built yet"), "{error}");
+        for &kind in ScanKind::ALL {
+            let line = format!("panoptes scan x --only {}", kind.word());
+            let Ok(Command::Scan(scan)) = parse(&line) else { panic!("{line}") };
+            assert_eq!(scan.only, [kind]);
         }
     }
 

@@ -56,6 +56,9 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
 
     let limits = request.system.settings.limits;
     let mut walker = Walker::new(&limits, crate::random::hash_key());
+    if kinds.contains(ScanKind::Modules) {
+        walker = walker.with_sections();
+    }
     walker.set_copied(kind_of_copy(&source));
     let mut lines = LineWriter::new(&limits);
     lines.set_redactor(request.configuration.output.redactor());
@@ -312,6 +315,7 @@ fn verdict(losses: &Losses, damage: &Damage, request: &ScanRequest, messages: &M
 /// descriptors, and its interface through the interfaces.
 fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
     let connections = kinds.contains(ScanKind::Connections);
+    let modules = kinds.contains(ScanKind::Modules);
     Scope {
         files: kinds.contains(ScanKind::Files) || connections,
         // Shells are identified by the files that they have mapped.
@@ -320,11 +324,13 @@ fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
         interfaces: kinds.contains(ScanKind::Interfaces) || connections,
         command_lines: user_memory.command_lines,
         udp_ports: false,
+        modules,
+        module_sections: modules,
     }
 }
 
 /// The number of objects of each kind, and the kind's name.
-type Population = [(&'static str, usize); 7];
+type Population = [(&'static str, usize); 8];
 
 fn population(snapshot: &Snapshot) -> Population {
     [
@@ -333,6 +339,7 @@ fn population(snapshot: &Snapshot) -> Population {
         ("file_descriptors", snapshot.descriptors.len()),
         ("memory_areas", snapshot.vmas.len()),
         ("connections", snapshot.connections.len()),
+        ("kernel_modules", snapshot.modules.rows.len()),
         ("interfaces", snapshot.interfaces.len()),
         ("containers", snapshot.containers.iter().filter(|row| row.is_alive()).count()),
     ]

@@ -98,11 +98,6 @@ fn a_wrong_command_line_is_a_usage_error() {
 }
 
 #[test]
-fn what_is_not_built_is_refused() {
-    refuses(&["scan", "x", "--only", "modules"], 2, "is not built yet");
-}
-
-#[test]
 fn called_argus_it_is_the_flow_auditor() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("argus");

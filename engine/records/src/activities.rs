@@ -48,10 +48,10 @@ impl Severity {
     }
 }
 
-/// The events of [`Preset::Security`], by name: of processes, programs, connections, containers and
-/// shells, and how many of them were left out in a flood. A connection's changes of state are not
-/// among them: its record at the end has what it was used for.
-const SECURITY: [&str; 10] = [
+/// The events of [`Preset::Security`], by name: of processes, programs, connections, containers,
+/// shells and kernel modules, and how many of them were left out in a flood. A connection's changes
+/// of state are not among them: its record at the end has what it was used for.
+const SECURITY: [&str; 13] = [
     "process_created",
     "process_executed",
     "process_terminated",
@@ -61,6 +61,9 @@ const SECURITY: [&str; 10] = [
     "container_started",
     "container_terminated",
     "shell_command_executed",
+    "kernel_module_loaded",
+    "kernel_module_unloaded",
+    "kernel_module_changed",
     "events_summed_up",
 ];
 
@@ -285,6 +288,14 @@ activities! {
     SystemActivity NONE {
         AlertsSummedUp "alerts_summed_up" Alert Low;
     }
+    KernelModule PROCESS {
+        KernelModuleLoaded "kernel_module_loaded" Event Info;
+        KernelModuleUnloaded "kernel_module_unloaded" Event Info;
+        KernelModuleChanged "kernel_module_changed" Event Info;
+    }
+    KernelModule NONE {
+        KernelModuleHidden "kernel_module_hidden" Alert High;
+    }
 }
 
 impl Activity {
@@ -384,7 +395,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 25);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 29);
     }
 
     #[test]

@@ -28,4 +28,5 @@ kinds! {
     File
     SystemActivity
     ProcessExecuted
+    KernelModule
 }

@@ -166,6 +166,7 @@ fn about(record: &Value) -> String {
     details("reverse_shell_details", reverse_shell);
     details("container_details", |container| text(&container["container_id"]).to_owned());
     details("shell_history_details", shell_history);
+    details("kernel_module_details", kernel_module);
     details("process_details", process);
     if data["process_executed_details"].is_object() {
         parts.push(executed(data));
@@ -247,6 +248,18 @@ fn memory(details: &Value) -> String {
         text(&details["virtual_memory_area_end_address"]),
         name.unwrap_or("anonymous"),
     )
+}
+
+/// A module by its name, its size, and what has changed.
+fn kernel_module(details: &Value) -> String {
+    let name = text(&details["kernel_module_name"]);
+    let mut line = format!("{name}, {} bytes", number(&details["kernel_module_size"]));
+    let changed = details["kernel_module_changed"].as_array().into_iter().flatten();
+    for (at, attribute) in changed.enumerate() {
+        let attribute = text(attribute).trim_start_matches("kernel_module_").replace('_', " ");
+        let _ = write!(line, "{} {attribute}", if at == 0 { ", changed:" } else { "," });
+    }
+    line
 }
 
 fn shell_history(details: &Value) -> String {
@@ -375,6 +388,10 @@ mod tests {
         let mut program = named("a", 7);
         program["process_executable_path"] = "/usr/bin/ls".into();
         let package = json!({ "package_program": "/usr/bin/dpkg", "package_file_count": 3 });
+        let module = json!({
+            "kernel_module_name": "nfs", "kernel_module_size": 9,
+            "kernel_module_changed": ["kernel_module_name", "kernel_module_build_id"],
+        });
         for (data, expected) in [
             (json!({ "file_details": { "file_path": "/usr/bin/tail" } }), "why  /usr/bin/tail"),
             (
@@ -393,6 +410,10 @@ mod tests {
             (
                 json!({ "process_executed_details": {}, "process_details": named("ls", 7) }),
                 "why  ls (7)",
+            ),
+            (
+                json!({ "kernel_module_details": module }),
+                "why  nfs, 9 bytes, changed: name, build id",
             ),
         ] {
             let record = json!({ "activity_data": data, "detection": { "reason": "why" } });

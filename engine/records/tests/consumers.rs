@@ -161,6 +161,22 @@ fn the_dialect_has_all_that_the_records_of_panoptes_have_and_only_strings() {
 }
 
 #[test]
+fn a_kernel_module_has_the_names_that_a_siem_pack_reads() {
+    let mut names = Vec::new();
+    each_record(|record, value| {
+        if has(record, DetailsKind::KernelModule) {
+            let details = &value["activity_data"]["kernel_module_details"];
+            for name in ["kernel_module_name", "kernel_module_size"] {
+                assert!(details[name].is_string(), "{name} of {value}");
+            }
+            names.push(record.activity.name());
+        }
+    });
+    let expected = ["loaded", "unloaded", "changed", "hidden"];
+    assert_eq!(names, expected.map(|what| format!("kernel_module_{what}")));
+}
+
+#[test]
 fn a_time_that_is_not_known_is_not_written() {
     let times = |seconds| FileDescriptorDetails {
         file_descriptor_inode_change_time_iso_8601_ns: Timestamp::new(seconds, 5),

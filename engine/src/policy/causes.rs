@@ -26,6 +26,7 @@ use crate::detect::memory_permissions::rule::FindingKind;
 use crate::detect::reverse_shells::{ConnectionEnd, ReverseShell};
 use crate::detect::shell_history::{HistoryChange, HistoryEvent};
 use crate::state::facts::{ConnectionFacts, FileName, ProcessFacts};
+use crate::state::modules::ModuleFacts;
 use crate::state::{ExceededThreshold, ScanContext};
 use crate::walk::Views;
 
@@ -223,6 +224,11 @@ impl Cause {
     /// The program and its name, and the views that do not show it.
     pub(super) fn of_hidden(self, process: &ProcessFacts<'_>, missing: Views) -> Self {
         self.program(process).text(process.name).number(missing.0)
+    }
+
+    /// The module by its name and build id, and the views that do not show it.
+    pub(super) fn of_module(self, module: &ModuleFacts) -> Self {
+        self.text(module.name()).text(module.build_id.bytes()).number(module.missing.0)
     }
 
     /// What the packets are of: a port of this machine; or two machines, and the lower of their

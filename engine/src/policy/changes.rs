@@ -22,6 +22,7 @@ use super::{describe, hidden, intervals};
 use crate::detect::Acceptance;
 use crate::state::container::Container;
 use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
+use crate::state::modules::ModuleFacts;
 use crate::state::process::{Process, ProcessKey};
 use crate::state::{AreaBefore, Births, Change, Changes, Limit, ScanContext};
 use crate::time::RealTime;
@@ -89,6 +90,20 @@ impl Changes for Reporter<'_> {
             }
             Change::ContainerTerminated { container } => {
                 self.container(cx, Activity::ContainerTerminated, container, None);
+            }
+            Change::ModuleLoaded { module, process, .. } => {
+                self.module_event(cx, Activity::KernelModuleLoaded, module, process);
+            }
+            Change::ModuleUnloaded { module, process } => {
+                self.module_event(cx, Activity::KernelModuleUnloaded, module, process);
+            }
+            Change::ModuleChanged { module, before, what } => {
+                self.module_changed(cx, module, before, what);
+            }
+            Change::ModuleHidden { module, missing, shown, scans, since_ns, is_accepted } => {
+                let module = ModuleFacts { missing, views: shown, ..*module };
+                let accepted = self.module_hidden(cx, &module, (scans, since_ns));
+                is_accepted.set(accepted == Acceptance::Yes);
             }
             Change::BirthsMissed(births) => self.births_missed(cx, births),
             Change::LimitReached { limit, capacity, untracked } => {

@@ -8,6 +8,7 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use panoptes_decoders::kernel::file::FMODE_PATH;
 use panoptes_decoders::kernel::inode::{Attributes, device_numbers, mode};
+use panoptes_decoders::kernel::module::ModuleStage;
 use panoptes_decoders::kernel::sock::{IPPROTO_TCP, IPPROTO_UDP, TcpState};
 use panoptes_decoders::kernel::super_block::FilesKind;
 use panoptes_decoders::kernel::task_struct::TaskState;
@@ -23,6 +24,9 @@ use panoptes_records::record::file_descriptor::{
     FileAccess, FileDescriptorDetails, FileMode, FileType,
 };
 use panoptes_records::record::interface::WorkloadInterface;
+use panoptes_records::record::kernel_module::{
+    KernelModuleDetails, KernelModuleSignature, KernelModuleState,
+};
 use panoptes_records::record::network_connection::{
     ConnectionProtocol, ConnectionState, NetworkConnectionDetails,
 };
@@ -30,10 +34,11 @@ use panoptes_records::record::process::{ProcessDetails, ProcessState};
 use panoptes_records::record::process_memory::ProcessMemoryDetails;
 use panoptes_records::record::thread::ThreadDetails;
 use panoptes_records::record::value::{
-    AreaPermissions, DeviceNumber, Flat, Hash, MemoryAddress, Namespace, Permissions,
+    AreaPermissions, DeviceNumber, Flat, Hash, Hex, MemoryAddress, Namespace, Permissions,
 };
 use panoptes_records::record::workload::ContainerContext;
 
+use super::kernel_modules::ModuleWords;
 use super::subject_names::path;
 use crate::container_config::ImageReference;
 use crate::detect::file_content::paths::set_ids;
@@ -43,6 +48,7 @@ use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts,
     ThreadFacts,
 };
+use crate::state::modules::ModuleFacts;
 use crate::walk::{
     InterfaceRow, Machine, Snapshot, UNREAD_DEVICE, is_terminal, number_of, slot_of,
 };
@@ -121,6 +127,45 @@ pub fn file_descriptor<'a>(facts: &DescriptorFacts<'a>) -> FileDescriptorDetails
         file_descriptor_inode_modify_time_iso_8601_ns: inode.and_then(|i| time(i.modify_time_ns)),
         file_descriptor_inode_access_time_iso_8601_ns: inode.and_then(|i| time(i.access_time_ns)),
         ..FileDescriptorDetails::default()
+    }
+}
+
+/// Describes a kernel module, without what only lines of a scan have.
+pub(super) fn kernel_module<'a>(
+    facts: &'a ModuleFacts,
+    words: &'a ModuleWords,
+) -> KernelModuleDetails<'a> {
+    let text = |text: &'a str| (!text.is_empty()).then(|| Text::from(text));
+    let build_id = facts.build_id.bytes();
+    let is_hidden = !words.missing.is_empty();
+    KernelModuleDetails {
+        kernel_module_name: facts.name().into(),
+        kernel_module_size: facts.bytes,
+        kernel_module_state: Some(module_state(facts.stage)),
+        kernel_module_reference_count: facts.references.get(),
+        kernel_module_taints: text(&words.taints),
+        kernel_module_source_version: text(&facts.source_version),
+        kernel_module_build_id: (!build_id.is_empty()).then_some(Hex(build_id)),
+        kernel_module_signature: facts.is_signed.map(|is_signed| {
+            if is_signed {
+                KernelModuleSignature::Verified
+            } else {
+                KernelModuleSignature::Unverified
+            }
+        }),
+        kernel_module_address: Some(MemoryAddress(facts.text.0)),
+        kernel_module_views: is_hidden.then_some(&words.shown),
+        kernel_module_missing_views: is_hidden.then_some(&words.missing),
+        ..KernelModuleDetails::default()
+    }
+}
+
+const fn module_state(stage: ModuleStage) -> KernelModuleState {
+    match stage {
+        ModuleStage::Live => KernelModuleState::Live,
+        ModuleStage::Coming => KernelModuleState::Loading,
+        ModuleStage::Going => KernelModuleState::Unloading,
+        ModuleStage::Unformed => KernelModuleState::Unformed,
     }
 }
 

@@ -13,7 +13,7 @@
 //! before a scan saw its parent is not recognised.
 //!
 //! The first alert lists earlier records. So for each process the ids of a few records are kept:
-//! its first one, and the last ones about its programs, connections and alerts.
+//! its first one, and the last ones about its programs, connections, kernel modules and alerts.
 
 #[cfg(test)]
 mod tests;
@@ -175,6 +175,7 @@ impl Incidents {
             Activity::ProcessCreated
                 | Activity::ProcessExecuted
                 | Activity::NetworkConnectionCreated
+                | Activity::KernelModuleLoaded
         );
         if !is_kept && !is_alert {
             return;

@@ -1,18 +1,24 @@
 //! The lines of `panoptes scan`: everything that one scan saw, in the contract's order.
 //!
 //! Kinds are in the order of [`ScanKind`]. Within a kind, lines are sorted by process id (those
-//! without one first), then by thread id, descriptor, address or 4-tuple. Attributes that depend on
-//! when the scan ran are left out, so that two scans can be compared.
+//! without one first), then by thread id, descriptor, address or 4-tuple; kernel modules by name.
+//! Attributes that depend on when the scan ran are left out, so that two scans can be compared.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::early_stop::EarlyStop;
+use panoptes_decoders::kernel::module::ModuleStage;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
+use panoptes_decoders::layout::c_string;
+use panoptes_records::json::text::Text;
+use panoptes_records::record::kernel_module::{KernelModuleDetails, KernelModuleSection};
 pub use panoptes_records::record::scan::{Kinds, ScanKind};
 use panoptes_records::record::scan::{SCAN_LINE_BYTES, ScanLine, ScanObject};
+use panoptes_records::record::value::{MemoryAddress, Objects};
 use panoptes_records::redact::Redactor;
 use panoptes_tables::room;
 
 use super::describe;
+use super::kernel_modules::ModuleWords;
 use super::shell_history::shell_command;
 use crate::detect::shell_history::{HistoryCommand, TypedCommand};
 use crate::limits::Limits;
@@ -25,7 +31,13 @@ use crate::state::facts::{
     executable_of,
 };
 use crate::state::holders::Holders;
-use crate::walk::{ConnectionRow, ContainerRow, Index, ProcessRow, Snapshot};
+use crate::state::modules::ModuleFacts;
+use crate::walk::{
+    ConnectionRow, ContainerRow, Index, MODULES_MAX, ModuleRow, ModuleSection, ProcessRow, Snapshot,
+};
+
+/// Maximum number of sections in the line of a kernel module.
+const SECTIONS_MAX: usize = 256;
 
 /// What lines need besides a snapshot.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,6 +95,8 @@ struct LineScratch {
     holders: Holders,
     /// Containers in the order of their lines.
     order: Vec<Index<ContainerRow>>,
+    /// Kernel modules in the order of their lines.
+    modules: Vec<Index<ModuleRow>>,
 }
 
 /// Passes lines to a sink, and counts them.
@@ -160,6 +174,7 @@ impl LineWriter {
                 names: NameBuffers::default(),
                 holders: Holders::new(limits),
                 order: room::list(limits.containers_seen_max()),
+                modules: room::list(MODULES_MAX),
             },
         }
     }
@@ -189,6 +204,7 @@ impl LineWriter {
                 ScanKind::Files => scratch.files(snapshot, lines)?,
                 ScanKind::Memory => scratch.memory(snapshot, traits, lines)?,
                 ScanKind::Connections => scratch.connections(snapshot, lines)?,
+                ScanKind::Modules => scratch.modules(snapshot, lines)?,
                 ScanKind::Interfaces => lines.interfaces(snapshot)?,
                 ScanKind::Containers => scratch.containers(snapshot, lines)?,
                 ScanKind::ShellHistory => lines.commands(traits.commands)?,
@@ -292,6 +308,44 @@ impl LineScratch {
         Ok(())
     }
 
+    fn modules<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        lines: &mut ScanLineEmitter<'_, E>,
+    ) -> Result<(), E> {
+        let modules = &snapshot.modules;
+        self.modules.clear();
+        self.modules.extend(modules.rows.indexes().take(MODULES_MAX));
+        self.modules.sort_unstable_by_key(|&index| {
+            modules.rows.at(index).map(|row| (row.module.name, row.address))
+        });
+        for &index in &self.modules {
+            let Some(row) = modules.rows.at(index) else { continue };
+            let facts = ModuleFacts::read(row, modules.complete);
+            // As in /proc/modules: it is being loaded or unloaded.
+            if facts.stage == ModuleStage::Unformed && facts.missing.is_empty() {
+                continue;
+            }
+            let holders = modules.holders_of(row).take(MODULES_MAX);
+            let mut holders: ArrayVec<&[u8], MODULES_MAX> =
+                holders.map(|holder| holder.module.name()).collect();
+            holders.sort_unstable();
+            let holders: ArrayVec<Text<'_>, MODULES_MAX> =
+                holders.into_iter().map(Text::new).collect();
+            let (sections, is_cut) = sections_of(snapshot, index);
+            let words = ModuleWords::of(&facts);
+            let version = row.version.as_str();
+            lines.write(&ScanLine::new(&KernelModuleDetails {
+                kernel_module_holders: (!holders.is_empty()).then_some(&holders),
+                kernel_module_version: (!version.is_empty()).then(|| version.into()),
+                kernel_module_sections: (!sections.is_empty())
+                    .then(|| Objects::cut_if(&sections, is_cut)),
+                ..describe::kernel_module(&facts, &words)
+            }))?;
+        }
+        Ok(())
+    }
+
     fn containers<E>(
         &mut self,
         snapshot: &Snapshot,
@@ -314,6 +368,22 @@ impl LineScratch {
         }
         Ok(())
     }
+}
+
+/// The sections of a kernel module, sorted by name, and whether it has more.
+fn sections_of(
+    snapshot: &Snapshot,
+    module: Index<ModuleRow>,
+) -> (ArrayVec<KernelModuleSection<'_>, SECTIONS_MAX>, bool) {
+    let mut of_module = snapshot.modules.sections.iter().filter(|section| section.module == module);
+    let mut sections: ArrayVec<&ModuleSection, SECTIONS_MAX> =
+        of_module.by_ref().take(SECTIONS_MAX).collect();
+    sections.sort_unstable_by_key(|section| (section.name, section.address));
+    let described = sections.into_iter().map(|section| KernelModuleSection {
+        section_name: Text::new(c_string(&section.name)),
+        section_address: MemoryAddress(section.address),
+    });
+    (described.collect(), of_module.next().is_some())
 }
 
 /// Every process with its id, sorted by id.

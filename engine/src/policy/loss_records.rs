@@ -58,6 +58,7 @@ impl Reporter<'_> {
         for (activity, more) in self.policy.floods.take_untracked() {
             self.more_events_of_others(cx, activity, more);
         }
+        self.sum_up_module_events(cx);
         self.policy.floods.begin_period(cx.now.monotonic);
     }
 
@@ -108,7 +109,7 @@ impl Reporter<'_> {
     }
 
     /// Counts the events of a sum that found no room as lost.
-    fn count_refused_events(&mut self, accepted: Acceptance, more: u64) {
+    pub(super) fn count_refused_events(&mut self, accepted: Acceptance, more: u64) {
         if accepted == Acceptance::No {
             self.policy.gaps.refused[0] += more;
             self.out.count_refused(more);

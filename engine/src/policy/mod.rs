@@ -35,6 +35,7 @@ mod hidden;
 mod hidden_connections;
 mod incidents;
 mod intervals;
+mod kernel_modules;
 mod last_contents;
 pub mod lines;
 mod loss_rate;
@@ -73,6 +74,7 @@ use floods::Floods;
 use gaps::{GAPS_MAX, Gaps};
 use incidents::Incidents;
 use intervals::Intervals;
+use kernel_modules::ModuleEvents;
 use last_contents::LastContents;
 use repetitions::Repetitions;
 use retry_queue::UndeliveredRecords;
@@ -95,6 +97,7 @@ pub struct Policy {
     exceptions: Arc<Exceptions>,
     floods: Floods,
     alert_floods: AlertFloods,
+    module_events: ModuleEvents,
     repetitions: Repetitions,
     last_contents: LastContents,
     incidents: Incidents,
@@ -131,6 +134,7 @@ impl Policy {
             exceptions: Arc::default(),
             floods,
             alert_floods,
+            module_events: ModuleEvents::new(limits.events_per_second),
             repetitions,
             last_contents: LastContents::new(),
             incidents,

@@ -11,6 +11,9 @@ pub(super) type Techniques = &'static [&'static str];
 /// Hiding of running programs (T1014, Rootkit).
 pub(super) const ROOTKIT: Techniques = &["T1014"];
 
+/// A kernel module that hides itself (T1014; T1547.006, Kernel Modules and Extensions).
+pub(super) const HIDDEN_MODULE: Techniques = &["T1014", "T1547.006"];
+
 /// Packets of a program that the kernel denies (T1014, Rootkit; T1095, Non-Application Layer
 /// Protocol).
 pub(super) const HIDDEN_CONNECTION: Techniques = &["T1014", "T1095"];

@@ -43,6 +43,10 @@ impl Damage {
                 snapshot.mms.iter().filter(|mm| scope.memory && !mm.complete).count(),
                 ["address space is incomplete", "address spaces are incomplete"],
             ),
+            (
+                usize::from(scope.modules && !snapshot.modules.stopped.is_empty()),
+                ["the list of kernel modules is torn"; 2],
+            ),
         ];
         for (count, words) in counts {
             damage.incomplete(count as u64, words);

@@ -24,6 +24,7 @@ pub mod file;
 pub mod file_descriptor;
 pub mod header;
 pub mod interface;
+pub mod kernel_module;
 mod macros;
 pub mod message_id;
 pub mod network_connection;
@@ -45,6 +46,7 @@ use elf_file::ElfFileDetails;
 use file::FileDetails;
 use file_descriptor::FileDescriptorDetails;
 use header::{RecordHeader, TIME_KEY, Weight};
+use kernel_module::KernelModuleDetails;
 use message_id::MessageIds;
 use network_connection::NetworkConnectionDetails;
 use package::PackageDetails;
@@ -148,6 +150,7 @@ details_kinds! {
     File FileDetails<'a>;
     SystemActivity SystemActivityDetails<'a>;
     ProcessExecuted ProcessExecutedDetails<'a>;
+    KernelModule KernelModuleDetails<'a>;
 }
 
 /// The content of one record.

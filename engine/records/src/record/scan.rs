@@ -16,6 +16,7 @@ use super::DetailsObject;
 use super::container::ContainerDetails;
 use super::file_descriptor::FileDescriptorDetails;
 use super::interface::WorkloadInterface;
+use super::kernel_module::KernelModuleDetails;
 use super::network_connection::NetworkConnectionDetails;
 use super::process::ProcessDetails;
 use super::process_memory::ProcessMemoryDetails;
@@ -99,6 +100,7 @@ kinds! {
     Memory "memory" "memory" "Memory areas", ProcessMemoryDetails<'_>, Own;
     Connections "connections" "connection" "Network connections",
         NetworkConnectionDetails<'_>, MaybeProcess;
+    Modules "modules" "kernel_module" "Kernel modules", KernelModuleDetails<'_>, Own;
     Interfaces "interfaces" "interface" "Network interfaces", WorkloadInterface<'_>, Namespace;
     Containers "containers" "container" "Containers", ContainerDetails<'_>, Own;
     ShellHistory "shell-history" "shell_command" "Commands in the histories of shells",

@@ -303,6 +303,10 @@ impl<const BYTES: usize> Scalar for Hash<BYTES> {
     }
 }
 
+/// Bytes as lower-case hex, of a length that differs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Hex<'a>(pub &'a [u8]);
+
 /// A UUID of a boot or a pod.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Uuid(pub [u8; 16]);
@@ -369,6 +373,9 @@ impl Namespace {
 scalars! {
     MemoryAddress, SchemaType::Pattern("^0x[0-9a-f]{1,16}$"), |value, before, out| {
         out.hex_address(before, value.0)
+    };
+    Hex<'_>, SchemaType::Pattern("^([0-9a-f]{2})+$"), |value, before, out| {
+        out.hex_bytes(before, value.0)
     };
     Uuid, SchemaType::Pattern(UUID_PATTERN), |value, before, out| {
         let [first, text @ .., last] = out.after::<{ Self::TEXT_LENGTH + 2 }>(before)?;

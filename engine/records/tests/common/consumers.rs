@@ -1,5 +1,6 @@
-//! What known consumers of DOCA Argus read, by their own sources, but for kernel modules and GPUs,
-//! of which there are no records. The live tests of the program have these lists, too.
+//! What known consumers of DOCA Argus read, by their own sources, but for GPUs, of which there are
+//! no records. Kernel modules, which few machines load while they are watched, have a test of their
+//! own. The live tests of the program have these lists, too.
 
 use panoptes_records::record::DetailsKind;
 use serde_json::Value;

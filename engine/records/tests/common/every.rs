@@ -9,6 +9,10 @@ use panoptes_records::record::container::ContainerDetails;
 use panoptes_records::record::elf_file::ElfFileDetails;
 use panoptes_records::record::file::FileDetails;
 use panoptes_records::record::file_descriptor::FileDescriptorDetails;
+use panoptes_records::record::kernel_module::{
+    KernelModuleAttribute, KernelModuleDetails, KernelModuleSection, KernelModuleSignature,
+    KernelModuleState, KernelModuleView,
+};
 use panoptes_records::record::network_connection::{Holder, NetworkConnectionDetails};
 use panoptes_records::record::package::{PackageDetails, PackageFile};
 use panoptes_records::record::process::ProcessDetails;
@@ -19,7 +23,7 @@ use panoptes_records::record::shell_history::{ShellCommand, ShellHistoryDetails}
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::thread::ThreadDetails;
 use panoptes_records::record::value::{
-    DeviceNumber, Flat, Hash, MemoryAddress, Objects, Permissions, WrappedObjects,
+    DeviceNumber, Flat, Hash, Hex, MemoryAddress, Objects, Permissions, WrappedObjects,
 };
 use panoptes_records::record::workload::ContainerContext;
 use panoptes_records::record::{Details, DetailsKind, Record};
@@ -165,6 +169,10 @@ pub(crate) fn each_activity(
         ..SystemActivityDetails::default()
     };
     let thread = ThreadDetails { thread_id: 1, ..ThreadDetails::default() };
+    let names = vec![text; 16];
+    let section = KernelModuleSection { section_name: text, ..KernelModuleSection::default() };
+    let sections = vec![section; 16];
+    let module = kernel_module(text, filling.number, &names, &sections);
     let details = |kind| match kind {
         DetailsKind::Process => Details::Process(&process),
         DetailsKind::Thread => Details::Thread(&thread),
@@ -179,6 +187,7 @@ pub(crate) fn each_activity(
         DetailsKind::File => Details::File(&file),
         DetailsKind::Package => Details::Package(&package),
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
+        DetailsKind::KernelModule => Details::KernelModule(&module),
     };
     let pod = ContainerContext {
         container_id: Some(text),
@@ -197,5 +206,34 @@ pub(crate) fn each_activity(
             detection: Some(&detection),
             ..Record::new(activity, details(activity.info().own)).with_parents(&parents)
         });
+    }
+}
+
+/// A kernel module that has everything.
+fn kernel_module<'a>(
+    text: Text<'a>,
+    number: u64,
+    names: &'a [Text<'a>],
+    sections: &'a [KernelModuleSection<'a>],
+) -> KernelModuleDetails<'a> {
+    KernelModuleDetails {
+        kernel_module_name: text,
+        kernel_module_size: number,
+        kernel_module_state: Some(KernelModuleState::Loading),
+        kernel_module_reference_count: Some(number as u32),
+        kernel_module_holders: Some(names),
+        kernel_module_taints: Some("OE".into()),
+        kernel_module_version: Some(text),
+        kernel_module_source_version: Some(text),
+        kernel_module_build_id: Some(Hex(&[0xa5; 20])),
+        kernel_module_signature: Some(KernelModuleSignature::Unverified),
+        kernel_module_address: Some(MemoryAddress(number)),
+        kernel_module_sections: Some(Objects::new(sections)),
+        kernel_module_views: Some(KernelModuleView::ALL),
+        kernel_module_missing_views: Some(KernelModuleView::ALL),
+        kernel_module_changed: Some(KernelModuleAttribute::ALL),
+        kernel_module_previous_name: Some(text),
+        kernel_module_previous_taints: Some(text),
+        kernel_module_previous_source_version: Some(text),
     }
 }

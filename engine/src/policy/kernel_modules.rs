@@ -1,0 +1,327 @@
+//! The records of kernel modules: those that come, go or change, and those that are hidden.
+//!
+//! Only root loads modules, and the kernel takes its time for each. But whoever writes to the
+//! kernel's memory can make many appear in every scan. So the events of all modules together are
+//! counted as those of a process are (`floods`).
+
+use core::fmt::Write as _;
+use core::mem;
+
+use arrayvec::{ArrayString, ArrayVec};
+use panoptes_decoders::kernel::module::MODULE_NAME_BYTES;
+use panoptes_records::activities::Activity;
+use panoptes_records::json::text::Text;
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::kernel_module::{
+    KernelModuleAttribute, KernelModuleDetails, KernelModuleView,
+};
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::{Details, Record};
+
+use super::changes::describe_process;
+use super::evidence::AlertEvidence;
+use super::techniques::HIDDEN_MODULE;
+use super::write::EventSubject;
+use super::{Reporter, describe};
+use crate::detect::Acceptance;
+use crate::state::ScanContext;
+use crate::state::modules::{ModuleChange, ModuleFacts};
+use crate::state::process::Process;
+use crate::time::RealTime;
+use crate::walk::{ModuleViews, module_view};
+
+/// Maximum length of the reason in bytes: each byte of the name is written as `\x00` at worst, and
+/// every view is named once.
+const REASON_BYTES_MAX: usize = 640;
+const _: () = assert!(4 * MODULE_NAME_BYTES + 384 <= REASON_BYTES_MAX, "the name has room");
+
+/// The letters of the taints that a module can have, by their bits (`taint_flags` with `module`,
+/// kernel/panic.c).
+const TAINTS: [(u32, char); 10] = [
+    (0, 'P'),
+    (1, 'F'),
+    (10, 'C'),
+    (12, 'O'),
+    (13, 'E'),
+    (15, 'K'),
+    (16, 'X'),
+    (17, 'T'),
+    (18, 'N'),
+    (19, 'J'),
+];
+
+/// Each view with its words.
+const VIEWS: [(u16, KernelModuleView, &str); KernelModuleView::ALL.len()] = [
+    (module_view::LIST, KernelModuleView::List, "the kernel's list of modules"),
+    (module_view::TREE, KernelModuleView::Tree, "the tree of the addresses of modules"),
+    (module_view::KSET, KernelModuleView::Kset, "/sys/module"),
+];
+
+/// Each change with the attribute that it is of.
+const ATTRIBUTES: [(u16, KernelModuleAttribute); KernelModuleAttribute::ALL.len()] = [
+    (ModuleChange::NAME, KernelModuleAttribute::Name),
+    (ModuleChange::SIZE, KernelModuleAttribute::Size),
+    (ModuleChange::ADDRESS, KernelModuleAttribute::Address),
+    (ModuleChange::TAINTS, KernelModuleAttribute::Taints),
+    (ModuleChange::SOURCE_VERSION, KernelModuleAttribute::SourceVersion),
+    (ModuleChange::BUILD_ID, KernelModuleAttribute::BuildId),
+    (ModuleChange::SIGNATURE, KernelModuleAttribute::Signature),
+    (ModuleChange::STATE, KernelModuleAttribute::State),
+];
+
+/// The events that are counted.
+const EVENTS: [Activity; 3] = [
+    Activity::KernelModuleLoaded,
+    Activity::KernelModuleUnloaded,
+    Activity::KernelModuleChanged,
+];
+
+/// Counts the events of all modules in a second.
+#[derive(Debug)]
+pub(super) struct ModuleEvents {
+    /// Maximum number of each.
+    most: u32,
+    counts: [u32; EVENTS.len()],
+}
+
+impl ModuleEvents {
+    pub(super) const fn new(most: u32) -> Self {
+        Self { most, counts: [0; EVENTS.len()] }
+    }
+
+    /// Counts an event; returns whether it is written.
+    fn admit(&mut self, activity: Activity) -> bool {
+        let Some(kind) = EVENTS.iter().position(|&one| one == activity) else { return true };
+        let count = &mut self.counts[kind];
+        *count = count.saturating_add(1);
+        *count <= self.most
+    }
+
+    /// Begins to count anew; returns by how much the counts exceeded the maximum.
+    fn take(&mut self) -> impl Iterator<Item = (Activity, u32)> + use<> {
+        let (most, counts) = (self.most, mem::take(&mut self.counts));
+        EVENTS
+            .into_iter()
+            .zip(counts)
+            .filter_map(move |(activity, events)| Some((activity, events.checked_sub(most)?)))
+            .filter(|(_, more)| *more > 0)
+    }
+}
+
+/// What a module's facts have as bits, in the words of records.
+#[derive(Debug)]
+pub(super) struct ModuleWords {
+    pub(super) taints: ArrayString<{ TAINTS.len() }>,
+    /// The views that show it.
+    pub(super) shown: ArrayVec<KernelModuleView, { VIEWS.len() }>,
+    /// Those that must show it and do not.
+    pub(super) missing: ArrayVec<KernelModuleView, { VIEWS.len() }>,
+}
+
+impl ModuleWords {
+    pub(super) fn of(module: &ModuleFacts) -> Self {
+        let words = |views: ModuleViews| {
+            VIEWS.iter().filter(|(bit, ..)| views.has(*bit)).map(|(_, word, _)| *word).collect()
+        };
+        Self {
+            taints: taints(module.taints),
+            shown: words(module.views),
+            missing: words(module.missing),
+        }
+    }
+}
+
+/// The letters of taints, as /proc/modules has them.
+fn taints(bits: u64) -> ArrayString<{ TAINTS.len() }> {
+    let mut letters = ArrayString::new();
+    for (_, letter) in TAINTS.iter().filter(|(bit, _)| bits >> bit & 1 != 0) {
+        letters.push(*letter);
+    }
+    letters
+}
+
+impl Reporter<'_> {
+    /// Reports that a module was loaded or unloaded.
+    pub(super) fn module_event(
+        &mut self,
+        cx: &ScanContext<'_>,
+        activity: Activity,
+        module: &ModuleFacts,
+        process: Option<&Process>,
+    ) {
+        if !self.is_wanted(activity) || !self.policy.module_events.admit(activity) {
+            return;
+        }
+        let words = ModuleWords::of(module);
+        let details = describe::kernel_module(module, &words);
+        let described = process.map(|process| describe_process(cx, process));
+        let parent = described.as_ref().map(Details::Process);
+        let record = Record::new(activity, Details::KernelModule(&details));
+        let of_process = process.map(|process| EventSubject::of(cx, process));
+        self.write(cx, of_process.unwrap_or_default(), &record.with_parents(parent.as_slice()));
+    }
+
+    /// Reports that something of a module is not as it was, although nothing of it ever changes.
+    pub(super) fn module_changed(
+        &mut self,
+        cx: &ScanContext<'_>,
+        module: &ModuleFacts,
+        before: &ModuleFacts,
+        what: ModuleChange,
+    ) {
+        let activity = Activity::KernelModuleChanged;
+        if !self.is_wanted(activity) || !self.policy.module_events.admit(activity) {
+            return;
+        }
+        let (words, old) = (ModuleWords::of(module), ModuleWords::of(before));
+        let changed = ATTRIBUTES.iter().filter(|(bit, _)| what.has(*bit));
+        let changed: ArrayVec<KernelModuleAttribute, { ATTRIBUTES.len() }> =
+            changed.map(|(_, attribute)| *attribute).collect();
+        let previous = |bit, text| what.has(bit).then_some(text);
+        let details = KernelModuleDetails {
+            kernel_module_changed: Some(&changed),
+            kernel_module_previous_name: previous(ModuleChange::NAME, Text::new(before.name())),
+            kernel_module_previous_taints: previous(
+                ModuleChange::TAINTS,
+                Text::new(old.taints.as_bytes()),
+            ),
+            kernel_module_previous_source_version: previous(
+                ModuleChange::SOURCE_VERSION,
+                Text::new(before.source_version.as_bytes()),
+            ),
+            ..describe::kernel_module(module, &words)
+        };
+        let record = Record::new(activity, Details::KernelModule(&details));
+        self.write(cx, EventSubject::default(), &record);
+    }
+
+    /// Writes the alert of a module that views do not show which must show it.
+    pub(super) fn module_hidden(
+        &mut self,
+        cx: &ScanContext<'_>,
+        module: &ModuleFacts,
+        (scans, since_ns): (u32, RealTime),
+    ) -> Acceptance {
+        let words = ModuleWords::of(module);
+        let details = describe::kernel_module(module, &words);
+        let record = Record::new(Activity::KernelModuleHidden, Details::KernelModule(&details));
+        let sentence = reason(module, scans);
+        let (reason, techniques) = (sentence.as_str(), HIDDEN_MODULE);
+        let (confidence, cause) = (Confidence::High, self.cause().of_module(module));
+        let evidence = AlertEvidence { reason, techniques, confidence, since_ns, scans, cause };
+        self.alert(cx, EventSubject::default(), &record, evidence)
+    }
+
+    /// Reports how many events of modules were not written in the last second.
+    pub(super) fn sum_up_module_events(&mut self, cx: &ScanContext<'_>) {
+        for (activity, more) in self.policy.module_events.take() {
+            let mut reason = ArrayString::<160>::new();
+            let name = activity.name();
+            let _ = write!(reason, "{more} more events {name} were not written");
+            let details = SystemActivityDetails {
+                reason: reason.as_str().into(),
+                activity: Some(name),
+                count: Some(more.into()),
+                ..SystemActivityDetails::default()
+            };
+            let accepted = self.try_system(cx, Activity::EventsSummedUp, &details);
+            self.count_refused_events(accepted, more.into());
+        }
+    }
+}
+
+/// Why a module is hidden: the views that do not show it, and those that do.
+fn reason(module: &ModuleFacts, scans: u32) -> ArrayString<REASON_BYTES_MAX> {
+    let mut reason = ArrayString::new();
+    let ModuleFacts { text, text_bytes, .. } = *module;
+    // The whole sentence fits: see the test of all views.
+    let _ = write!(
+        reason,
+        "the module {} ({text_bytes} bytes of code at {text}) is not in ",
+        module.name().escape_ascii()
+    );
+    write_views(&mut reason, module.missing, " or ");
+    let _ = reason.write_str(", but in ");
+    write_views(&mut reason, module.views, " and ");
+    // A copy of memory shows it once.
+    if scans > 1 {
+        let _ = write!(reason, ", in {scans} scans in a row");
+    }
+    reason
+}
+
+fn write_views(out: &mut ArrayString<REASON_BYTES_MAX>, views: ModuleViews, last: &str) {
+    let count = VIEWS.iter().filter(|(bit, ..)| views.has(*bit)).count();
+    let named = VIEWS.iter().filter(|(bit, ..)| views.has(*bit));
+    for (at, (_, _, name)) in named.enumerate() {
+        let between = match at {
+            0 => "",
+            _ if at + 1 == count => last,
+            _ => ", ",
+        };
+        let _ = write!(out, "{between}{name}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_decoders::address::KernelVa;
+    use panoptes_decoders::kernel::module::{Module, ModulePart};
+
+    use super::*;
+    use crate::walk::ModuleRow;
+
+    const ALL: ModuleViews = ModuleViews(module_view::LIST | module_view::TREE | module_view::KSET);
+
+    /// A live module in these views, all of which were read.
+    fn module(name: &[u8], views: u16) -> ModuleFacts {
+        let taints = 1 << 12 | 1 << 13 | 1 << 9;
+        let mut module = Module { taints, ..Module::default() };
+        module.name[..name.len()].copy_from_slice(name);
+        module.parts[0] = ModulePart { base: KernelVa(0xffff_ffff_c000_0000), size: 16_384 };
+        let row = ModuleRow { module, views: ModuleViews(views), ..ModuleRow::default() };
+        ModuleFacts::read(&row, ALL)
+    }
+
+    #[test]
+    fn the_taints_of_a_module_are_its_letters() {
+        assert_eq!(taints(0).as_str(), "");
+        assert_eq!(taints(u64::MAX).as_str(), "PFCOEKXTNJ");
+        let words = ModuleWords::of(&module(b"dummy", module_view::TREE));
+        // A warning of the kernel is none of a module.
+        assert_eq!(words.taints.as_str(), "OE");
+        assert_eq!(words.shown[..], [KernelModuleView::Tree]);
+        assert_eq!(words.missing[..], [KernelModuleView::List, KernelModuleView::Kset]);
+    }
+
+    #[test]
+    fn the_reason_names_all_views() {
+        let hidden = module(b"dummy\n", module_view::TREE);
+        assert_eq!(
+            reason(&hidden, 2).as_str(),
+            "the module dummy\\n (16384 bytes of code at 0xffffffffc0000000) is not in the \
+             kernel's list of modules or /sys/module, but in the tree of the addresses of modules, \
+             in 2 scans in a row"
+        );
+        assert!(reason(&hidden, 1).ends_with("addresses of modules"));
+    }
+
+    #[test]
+    fn the_longest_reason_fits() {
+        let hidden = module(&[0xff; MODULE_NAME_BYTES - 1], module_view::TREE);
+        let (text, text_bytes) = (KernelVa(u64::MAX), u32::MAX);
+        let hidden = ModuleFacts { text, text_bytes, views: ALL, missing: ALL, ..hidden };
+        let sentence = reason(&hidden, u32::MAX);
+        assert!(sentence.ends_with(", in 4294967295 scans in a row"), "{sentence}");
+    }
+
+    #[test]
+    fn events_beyond_the_maximum_are_counted() {
+        let mut events = ModuleEvents::new(2);
+        let loaded = Activity::KernelModuleLoaded;
+        assert_eq!([(); 4].map(|()| events.admit(loaded)), [true, true, false, false]);
+        assert!(events.admit(Activity::KernelModuleUnloaded));
+        assert_eq!(events.take().collect::<Vec<_>>(), [(loaded, 2)]);
+        assert!(events.admit(loaded) && events.take().next().is_none());
+    }
+}
