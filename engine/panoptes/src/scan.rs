@@ -55,10 +55,7 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     let mut times = ScanTimings { discovered: begin.elapsed(), ..ScanTimings::default() };
 
     let limits = request.system.settings.limits;
-    let mut walker = Walker::new(&limits, crate::random::hash_key());
-    if kinds.contains(ScanKind::Modules) {
-        walker = walker.with_sections();
-    }
+    let mut walker = walker_of(&limits, kinds);
     walker.set_copied(kind_of_copy(&source));
     let mut lines = LineWriter::new(&limits);
     lines.set_redactor(request.configuration.output.redactor());
@@ -226,6 +223,12 @@ fn hash(
         contents.work(source, kernel, SLICE_BYTES, &());
     }
     contents
+}
+
+/// A walker that has room for all that these kinds need.
+fn walker_of(limits: &Limits, kinds: Kinds) -> Walker {
+    let walker = Walker::new(limits, crate::random::hash_key());
+    if kinds.contains(ScanKind::Modules) { walker.with_sections() } else { walker }
 }
 
 /// Walks until a snapshot is consistent. If a machine changes too fast, the last one is used.

@@ -214,6 +214,11 @@ const ABSENCES: &[Absence] = &[
         },
     },
     Absence {
+        fields: &["/activity_data/process_details"],
+        why: "no scan saw the process in the system call that loads or unloads the module",
+        is_so: |_, record, _| record.details("kernel_module").is_object(),
+    },
+    Absence {
         fields: &[
             "/activity_data/process_details",
             "/activity_data/file_descriptor_details",

@@ -21,10 +21,14 @@ use crate::watcher::{Watch, Watcher, panoptes};
 use crate::{attestation, barrier, drop_in, hidden, inside};
 
 /// The activities that this test does not provoke, and why.
-const NOT_PROVOKED: [(Activity, &str); 6] = [
+const NOT_PROVOKED: [(Activity, &str); 10] = [
     (Activity::FlowsLimitReached, "`panoptes flow` alone reports it: `flow_options`"),
     (Activity::HiddenConnectionDetected, "`panoptes flow --system` alone reports it: `wire`"),
     (Activity::HiddenListenerDetected, "`panoptes flow --system` alone reports it: `wire`"),
+    (Activity::KernelModuleLoaded, "the tour needs no module: `modules`"),
+    (Activity::KernelModuleUnloaded, "the tour needs no module: `modules`"),
+    (Activity::KernelModuleChanged, "no act of the tour writes to the kernel: `modules`"),
+    (Activity::KernelModuleHidden, "no act of the tour writes to the kernel: `modules`"),
     (Activity::ServiceRuntimeFailure, "only a mistake in the program has it: `runtime_failures`"),
     (Activity::TestAlert, "`panoptes test-alert` alone reports it: `recipes`"),
     (Activity::SystemStalled, "a machine must run for 10 s while its kernel's clock stands still"),

@@ -106,6 +106,10 @@ rows! {
     HiddenConnectionDetected ["network" "intrusion_detection"] ["connection" "info"];
     HiddenListenerDetected ["network" "intrusion_detection"] ["connection" "info"];
     EventsSummedUp ["host"] ["info"];
+    KernelModuleLoaded ["driver"] ["start"];
+    KernelModuleUnloaded ["driver"] ["end"];
+    KernelModuleChanged ["driver"] ["change"];
+    KernelModuleHidden ["driver" "intrusion_detection"] ["info"];
 }
 
 /// An alert without a row of its own.

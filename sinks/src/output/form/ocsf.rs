@@ -19,6 +19,7 @@ mod parts;
 enum OcsfClass {
     Base = 0,
     File = 1001,
+    KernelExtension = 1002,
     Memory = 1004,
     Process = 1007,
     Script = 1009,
@@ -106,6 +107,9 @@ rows! {
     FileContentChange File 3;
     FilePermissionsChanged File 7;
     EventsSummedUp Base OTHER;
+    KernelModuleLoaded KernelExtension 1;
+    KernelModuleUnloaded KernelExtension 2;
+    KernelModuleChanged KernelExtension OTHER;
 }
 
 /// An alert, which is a finding that was created.
@@ -128,6 +132,7 @@ impl OcsfClass {
         match self {
             Self::Base | Self::Error => parts::BASE,
             Self::File => parts::FILE,
+            Self::KernelExtension => parts::KERNEL_EXTENSION,
             Self::Memory => parts::MEMORY,
             Self::Process => parts::PROCESS,
             Self::Script => parts::SCRIPT,

@@ -267,6 +267,23 @@ pub(super) const FILE: &[ObjectMapping] = &[
     FILE_OR_NONE,
 ];
 
+pub(super) const KERNEL_EXTENSION: &[ObjectMapping] = &[
+    METADATA,
+    NAME,
+    INCIDENT,
+    DEVICE,
+    DEVICE_CONTAINER,
+    DEVICE_END,
+    DEVICE_OR_NONE,
+    ACTOR,
+    ACTOR_OR_NONE,
+    part(
+        "kernel_module_details",
+        "driver",
+        &[same("kernel_module_name", "file.name"), Pair::constant("file.type_id", "1")],
+    ),
+];
+
 pub(super) const SCRIPT: &[ObjectMapping] = &[
     METADATA,
     NAME,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_READ, VM_WRITE};
 use panoptes_decoders::text::Hex;
-use panoptes_synthetic::{Area, ForkOptions, Machine};
+use panoptes_synthetic::{Area, ForkOptions, HideModule, Machine, ModuleChange};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -32,6 +32,11 @@ pub(super) fn absent_scans(activity: &str) -> u64 {
 /// The id of the container of a turn.
 fn container_id(number: u16) -> String {
     format!("{number:064x}")
+}
+
+/// The name of the kernel module of a turn.
+fn module_name(number: u16) -> String {
+    format!("turn_{number}")
 }
 
 /// The activities that a turn causes, with the settings of [`base`].
@@ -68,6 +73,10 @@ pub(super) const CAUSED: &[&str] = &[
     "container_started",
     "container_terminated",
     "package_files_changed",
+    "kernel_module_loaded",
+    "kernel_module_unloaded",
+    "kernel_module_changed",
+    "kernel_module_hidden",
 ];
 
 /// Settings with which a turn causes them.
@@ -137,11 +146,16 @@ pub(super) fn turn(service: &Service<'_>, number: u16, absent: &[&str]) -> Vec<V
     service.scan(SCANS);
     service.live.act(move |machine| end(machine, cast, number));
     let pids = cast.pids();
-    let id = container_id(number);
+    let (id, module) = (container_id(number), module_name(number));
     // The end of a container is about no process.
     let is_end =
         |record: &Value| name(record) == "container_terminated" && record.to_string().contains(&id);
-    let is_it = |record: &Value| pids.iter().any(|pid| is_of(record, *pid)) || is_end(record);
+    let is_module = |record: &Value| {
+        record["activity_data"]["kernel_module_details"]["kernel_module_name"] == module
+    };
+    let is_it = |record: &Value| {
+        pids.iter().any(|pid| is_of(record, *pid)) || is_end(record) || is_module(record)
+    };
     let wait = |names: &[&str]| {
         for one in names.iter().filter(|one| !absent.contains(one)) {
             service.record(one, from, |record| name(record) == *one && is_it(record));
@@ -164,6 +178,10 @@ pub(super) fn turn(service: &Service<'_>, number: u16, absent: &[&str]) -> Vec<V
         for pid in &cast.pids()[1..] {
             machine.kill(*pid);
         }
+        // Who unloads it, has it in all lists again.
+        let module = module_name(number);
+        machine.show_module(&module, HideModule::List);
+        machine.unload_module(&module);
     });
     wait(CAUSED);
     service.records(from, is_it)
@@ -184,6 +202,7 @@ const WHILE_ALIVE: &[&str] = &[
     "foreign_library_loaded_file_size_mismatch",
     "executable_permissions_added",
     "file_descriptor_file_content_change",
+    "kernel_module_hidden",
 ];
 
 fn begin(machine: &mut Machine, number: u16) -> Cast {
@@ -199,6 +218,7 @@ fn begin(machine: &mut Machine, number: u16) -> Cast {
     machine.write_file("/usr/bin/dpkg", &content("/usr/bin/dpkg", SHIPPED));
     machine.exec(package, "/usr/bin/dpkg", &["dpkg", "-i"]);
     let packed = machine.open(package, &format!("/etc/cron.d/packed{number}"));
+    machine.load_module(&module_name(number), 16_384);
     let cast = Cast {
         main,
         resized,
@@ -262,11 +282,13 @@ fn middle(machine: &mut Machine, cast: Cast, number: u16) -> Cast {
     }
     machine.exec(shell, "/usr/bin/bash", &["bash", "-i"]);
     machine.hide(hidden);
+    machine.change_module(&module_name(number), ModuleChange::Taints(1 << 12));
     Cast { connection, written, thread, ..cast }
 }
 
 fn end(machine: &mut Machine, cast: Cast, number: u16) {
     let Cast { main, package, .. } = cast;
+    machine.hide_module(&module_name(number), HideModule::List);
     machine.transfer(main, cast.connection, 2000, 0);
     machine.write_file(&format!("/etc/cron.d/turn{number}"), b"what else\n");
     machine.write_file(&format!("/etc/cron.d/packed{number}"), b"shipped\n");
