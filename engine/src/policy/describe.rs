@@ -153,7 +153,7 @@ pub(super) fn kernel_module<'a>(
                 KernelModuleSignature::Unverified
             }
         }),
-        kernel_module_address: Some(MemoryAddress(facts.text.0)),
+        kernel_module_address: (!facts.text.is_null()).then_some(MemoryAddress(facts.text.0)),
         kernel_module_views: is_hidden.then_some(&words.shown),
         kernel_module_missing_views: is_hidden.then_some(&words.missing),
         ..KernelModuleDetails::default()

@@ -32,8 +32,7 @@ use crate::walk::{ModuleViews, module_view};
 
 /// Maximum length of the reason in bytes: each byte of the name is written as `\x00` at worst, and
 /// every view is named once.
-const REASON_BYTES_MAX: usize = 640;
-const _: () = assert!(4 * MODULE_NAME_BYTES + 384 <= REASON_BYTES_MAX, "the name has room");
+const REASON_BYTES_MAX: usize = 4 * MODULE_NAME_BYTES + 384;
 
 /// The letters of the taints that a module can have, by their bits (`taint_flags` with `module`,
 /// kernel/panic.c).

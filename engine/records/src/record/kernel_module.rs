@@ -39,7 +39,7 @@ details! {
         kernel_module_views: Option<&'a [KernelModuleView]>,
         /// The complete views that must show it and do not.
         kernel_module_missing_views: Option<&'a [KernelModuleView]>,
-        /// What is not as it was, by the names of these attributes.
+        /// The attributes that have changed, by their names.
         kernel_module_changed: Option<&'a [KernelModuleAttribute]>,
         /// The name before it changed.
         kernel_module_previous_name: Option<Text<'a>>,

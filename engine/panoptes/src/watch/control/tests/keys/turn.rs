@@ -178,7 +178,7 @@ pub(super) fn turn(service: &Service<'_>, number: u16, absent: &[&str]) -> Vec<V
         for pid in &cast.pids()[1..] {
             machine.kill(*pid);
         }
-        // Who unloads it, has it in all lists again.
+        // The kernel unloads what is in all of its lists.
         let module = module_name(number);
         machine.show_module(&module, HideModule::List);
         machine.unload_module(&module);
