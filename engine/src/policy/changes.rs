@@ -22,7 +22,6 @@ use super::{describe, hidden, intervals};
 use crate::detect::Acceptance;
 use crate::state::container::Container;
 use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
-use crate::state::modules::ModuleFacts;
 use crate::state::process::{Process, ProcessKey};
 use crate::state::{AreaBefore, Births, Change, Changes, Limit, ScanContext};
 use crate::time::RealTime;
@@ -46,10 +45,7 @@ impl Changes for Reporter<'_> {
                 self.process(cx, Activity::ProcessZombie, process);
             }
             Change::ProcessHidden { process, missing, shown, scans, since_ns, is_accepted } => {
-                let name = process.facts(cx.strings).name;
-                let reason = hidden::reason(process, name, missing, shown, scans);
-                let accepted = self.hidden(cx, process, &reason, (scans, since_ns), missing);
-                is_accepted.set(accepted == Acceptance::Yes);
+                is_accepted.set(self.hidden(cx, process, (missing, shown), (scans, since_ns)));
             }
             Change::ThreadCreated { process, ref thread } => {
                 self.object(cx, Activity::ThreadCreated, process, Thread(thread));
@@ -91,20 +87,10 @@ impl Changes for Reporter<'_> {
             Change::ContainerTerminated { container } => {
                 self.container(cx, Activity::ContainerTerminated, container, None);
             }
-            Change::ModuleLoaded { module, process, .. } => {
-                self.module_event(cx, Activity::KernelModuleLoaded, module, process);
-            }
-            Change::ModuleUnloaded { module, process } => {
-                self.module_event(cx, Activity::KernelModuleUnloaded, module, process);
-            }
-            Change::ModuleChanged { module, before, what } => {
-                self.module_changed(cx, module, before, what);
-            }
-            Change::ModuleHidden { module, missing, shown, scans, since_ns, is_accepted } => {
-                let module = ModuleFacts { missing, views: shown, ..*module };
-                let accepted = self.module_hidden(cx, &module, (scans, since_ns));
-                is_accepted.set(accepted == Acceptance::Yes);
-            }
+            Change::ModuleLoaded { .. }
+            | Change::ModuleUnloaded { .. }
+            | Change::ModuleChanged { .. }
+            | Change::ModuleHidden { .. } => self.module(cx, change),
             Change::BirthsMissed(births) => self.births_missed(cx, births),
             Change::LimitReached { limit, capacity, untracked } => {
                 self.limit(cx, limit, capacity, Some(untracked));
@@ -155,22 +141,23 @@ impl Reporter<'_> {
             .is_none_or(|parent| self.policy.floods.admit(parent, activity))
     }
 
+    /// Writes the alert of a hidden process; returns whether it is accepted.
     fn hidden(
         &mut self,
         cx: &ScanContext<'_>,
         process: &Process,
-        reason: &str,
+        (missing, shown): (Views, Views),
         (scans, since_ns): (u32, RealTime),
-        missing: Views,
-    ) -> Acceptance {
+    ) -> bool {
         let activity = Activity::ProcessHidden;
         let facts = process.facts(cx.strings);
+        let sentence = hidden::reason(process, facts.name, missing, shown, scans);
         let details = describe::process(&facts, cx.snapshot.machine.tsc_khz);
         let record = Record::new(activity, Details::Process(&details));
-        let (techniques, confidence) = (ROOTKIT, Confidence::High);
+        let (reason, techniques, confidence) = (sentence.as_str(), ROOTKIT, Confidence::High);
         let cause = self.cause().of_hidden(&facts, missing);
         let evidence = AlertEvidence { reason, techniques, confidence, since_ns, scans, cause };
-        self.alert(cx, EventSubject::process(&facts), &record, evidence)
+        self.alert(cx, EventSubject::process(&facts), &record, evidence) == Acceptance::Yes
     }
 
     // Process memory (guide §10.5).

@@ -38,7 +38,7 @@ use panoptes_records::record::value::{
 };
 use panoptes_records::record::workload::ContainerContext;
 
-use super::kernel_modules::ModuleWords;
+use super::module_words::ModuleWords;
 use super::subject_names::path;
 use crate::container_config::ImageReference;
 use crate::detect::file_content::paths::set_ids;

@@ -12,49 +12,25 @@ use panoptes_decoders::kernel::module::MODULE_NAME_BYTES;
 use panoptes_records::activities::Activity;
 use panoptes_records::json::text::Text;
 use panoptes_records::record::detection::Confidence;
-use panoptes_records::record::kernel_module::{
-    KernelModuleAttribute, KernelModuleDetails, KernelModuleView,
-};
+use panoptes_records::record::kernel_module::{KernelModuleAttribute, KernelModuleDetails};
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::{Details, Record};
 
 use super::changes::describe_process;
 use super::evidence::AlertEvidence;
+use super::module_words::{ModuleWords, write_views};
 use super::techniques::HIDDEN_MODULE;
 use super::write::EventSubject;
 use super::{Reporter, describe};
 use crate::detect::Acceptance;
-use crate::state::ScanContext;
 use crate::state::modules::{ModuleChange, ModuleFacts};
 use crate::state::process::Process;
+use crate::state::{Change, ScanContext};
 use crate::time::RealTime;
-use crate::walk::{ModuleViews, module_view};
 
 /// Maximum length of the reason in bytes: each byte of the name is written as `\x00` at worst, and
 /// every view is named once.
 const REASON_BYTES_MAX: usize = 4 * MODULE_NAME_BYTES + 384;
-
-/// The letters of the taints that a module can have, by their bits (`taint_flags` with `module`,
-/// kernel/panic.c).
-const TAINTS: [(u32, char); 10] = [
-    (0, 'P'),
-    (1, 'F'),
-    (10, 'C'),
-    (12, 'O'),
-    (13, 'E'),
-    (15, 'K'),
-    (16, 'X'),
-    (17, 'T'),
-    (18, 'N'),
-    (19, 'J'),
-];
-
-/// Each view with its words.
-const VIEWS: [(u16, KernelModuleView, &str); KernelModuleView::ALL.len()] = [
-    (module_view::LIST, KernelModuleView::List, "the kernel's list of modules"),
-    (module_view::TREE, KernelModuleView::Tree, "the tree of the addresses of modules"),
-    (module_view::KSET, KernelModuleView::Kset, "/sys/module"),
-];
 
 /// Each change with the attribute that it is of.
 const ATTRIBUTES: [(u16, KernelModuleAttribute); KernelModuleAttribute::ALL.len()] = [
@@ -107,41 +83,30 @@ impl ModuleEvents {
     }
 }
 
-/// What a module's facts have as bits, in the words of records.
-#[derive(Debug)]
-pub(super) struct ModuleWords {
-    pub(super) taints: ArrayString<{ TAINTS.len() }>,
-    /// The views that show it.
-    pub(super) shown: ArrayVec<KernelModuleView, { VIEWS.len() }>,
-    /// Those that must show it and do not.
-    pub(super) missing: ArrayVec<KernelModuleView, { VIEWS.len() }>,
-}
-
-impl ModuleWords {
-    pub(super) fn of(module: &ModuleFacts) -> Self {
-        let words = |views: ModuleViews| {
-            VIEWS.iter().filter(|(bit, ..)| views.has(*bit)).map(|(_, word, _)| *word).collect()
-        };
-        Self {
-            taints: taints(module.taints),
-            shown: words(module.views),
-            missing: words(module.missing),
+impl Reporter<'_> {
+    /// Reports a change of a module.
+    pub(super) fn module(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
+        match *change {
+            Change::ModuleLoaded { module, process, .. } => {
+                self.module_event(cx, Activity::KernelModuleLoaded, module, process);
+            }
+            Change::ModuleUnloaded { module, process } => {
+                self.module_event(cx, Activity::KernelModuleUnloaded, module, process);
+            }
+            Change::ModuleChanged { module, before, what } => {
+                self.module_changed(cx, module, before, what);
+            }
+            Change::ModuleHidden { module, missing, shown, scans, since_ns, is_accepted } => {
+                let module = ModuleFacts { missing, views: shown, ..*module };
+                let accepted = self.module_hidden(cx, &module, (scans, since_ns));
+                is_accepted.set(accepted == Acceptance::Yes);
+            }
+            _ => {}
         }
     }
-}
 
-/// The letters of taints, as /proc/modules has them.
-fn taints(bits: u64) -> ArrayString<{ TAINTS.len() }> {
-    let mut letters = ArrayString::new();
-    for (_, letter) in TAINTS.iter().filter(|(bit, _)| bits >> bit & 1 != 0) {
-        letters.push(*letter);
-    }
-    letters
-}
-
-impl Reporter<'_> {
     /// Reports that a module was loaded or unloaded.
-    pub(super) fn module_event(
+    fn module_event(
         &mut self,
         cx: &ScanContext<'_>,
         activity: Activity,
@@ -161,7 +126,7 @@ impl Reporter<'_> {
     }
 
     /// Reports that something of a module is not as it was, although nothing of it ever changes.
-    pub(super) fn module_changed(
+    fn module_changed(
         &mut self,
         cx: &ScanContext<'_>,
         module: &ModuleFacts,
@@ -195,7 +160,7 @@ impl Reporter<'_> {
     }
 
     /// Writes the alert of a module that views do not show which must show it.
-    pub(super) fn module_hidden(
+    fn module_hidden(
         &mut self,
         cx: &ScanContext<'_>,
         module: &ModuleFacts,
@@ -239,27 +204,14 @@ fn reason(module: &ModuleFacts, scans: u32) -> ArrayString<REASON_BYTES_MAX> {
         "the module {} ({text_bytes} bytes of code at {text}) is not in ",
         module.name().escape_ascii()
     );
-    write_views(&mut reason, module.missing, " or ");
+    let _ = write_views(&mut reason, module.missing, " or ");
     let _ = reason.write_str(", but in ");
-    write_views(&mut reason, module.views, " and ");
+    let _ = write_views(&mut reason, module.views, " and ");
     // A copy of memory shows it once.
     if scans > 1 {
         let _ = write!(reason, ", in {scans} scans in a row");
     }
     reason
-}
-
-fn write_views(out: &mut ArrayString<REASON_BYTES_MAX>, views: ModuleViews, last: &str) {
-    let count = VIEWS.iter().filter(|(bit, ..)| views.has(*bit)).count();
-    let named = VIEWS.iter().filter(|(bit, ..)| views.has(*bit));
-    for (at, (_, _, name)) in named.enumerate() {
-        let between = match at {
-            0 => "",
-            _ if at + 1 == count => last,
-            _ => ", ",
-        };
-        let _ = write!(out, "{between}{name}");
-    }
 }
 
 #[cfg(test)]
@@ -268,7 +220,7 @@ mod tests {
     use panoptes_decoders::kernel::module::{Module, ModulePart};
 
     use super::*;
-    use crate::walk::ModuleRow;
+    use crate::walk::{ModuleRow, ModuleViews, module_view};
 
     const ALL: ModuleViews = ModuleViews(module_view::LIST | module_view::TREE | module_view::KSET);
 
@@ -280,17 +232,6 @@ mod tests {
         module.parts[0] = ModulePart { base: KernelVa(0xffff_ffff_c000_0000), size: 16_384 };
         let row = ModuleRow { module, views: ModuleViews(views), ..ModuleRow::default() };
         ModuleFacts::read(&row, ALL)
-    }
-
-    #[test]
-    fn the_taints_of_a_module_are_its_letters() {
-        assert_eq!(taints(0).as_str(), "");
-        assert_eq!(taints(u64::MAX).as_str(), "PFCOEKXTNJ");
-        let words = ModuleWords::of(&module(b"dummy", module_view::TREE));
-        // A warning of the kernel is none of a module.
-        assert_eq!(words.taints.as_str(), "OE");
-        assert_eq!(words.shown[..], [KernelModuleView::Tree]);
-        assert_eq!(words.missing[..], [KernelModuleView::List, KernelModuleView::Kset]);
     }
 
     #[test]

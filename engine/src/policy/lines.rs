@@ -18,7 +18,7 @@ use panoptes_records::redact::Redactor;
 use panoptes_tables::room;
 
 use super::describe;
-use super::kernel_modules::ModuleWords;
+use super::module_words::ModuleWords;
 use super::shell_history::shell_command;
 use crate::detect::shell_history::{HistoryCommand, TypedCommand};
 use crate::limits::Limits;

@@ -41,6 +41,7 @@ pub mod lines;
 mod loss_rate;
 mod loss_records;
 mod memory_permissions;
+mod module_words;
 mod packages;
 mod path_change;
 mod process_executed;

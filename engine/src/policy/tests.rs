@@ -9,6 +9,7 @@ mod containers;
 mod exceptions;
 mod execs;
 mod floods;
+mod modules;
 mod permissions;
 mod shells;
 mod stories;
