@@ -1,8 +1,8 @@
 //! The records of kernel modules: those that come, go or change, and those that are hidden.
 //!
-//! Only root loads modules, and the kernel takes its time for each. But whoever writes to the
-//! kernel's memory can make many appear in every scan. So the events of all modules together are
-//! counted as those of a process are (`floods`).
+//! Only root loads modules, and the kernel takes its time for each. But an attacker who writes to
+//! the kernel's memory can make many appear in every scan. So the events of all modules together
+//! are counted as those of a process are (`floods`).
 
 use core::fmt::Write as _;
 use core::mem;
