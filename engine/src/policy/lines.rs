@@ -37,7 +37,7 @@ use crate::walk::{
 };
 
 /// Maximum number of sections in the line of a kernel module.
-const SECTIONS_MAX: usize = 256;
+const LINE_SECTIONS_MAX: usize = 256;
 
 /// What lines need besides a snapshot.
 #[derive(Clone, Copy, Debug, Default)]
@@ -374,10 +374,10 @@ impl LineScratch {
 fn sections_of(
     snapshot: &Snapshot,
     module: Index<ModuleRow>,
-) -> (ArrayVec<KernelModuleSection<'_>, SECTIONS_MAX>, bool) {
+) -> (ArrayVec<KernelModuleSection<'_>, LINE_SECTIONS_MAX>, bool) {
     let mut of_module = snapshot.modules.sections.iter().filter(|section| section.module == module);
-    let mut sections: ArrayVec<&ModuleSection, SECTIONS_MAX> =
-        of_module.by_ref().take(SECTIONS_MAX).collect();
+    let mut sections: ArrayVec<&ModuleSection, LINE_SECTIONS_MAX> =
+        of_module.by_ref().take(LINE_SECTIONS_MAX).collect();
     sections.sort_unstable_by_key(|section| (section.name, section.address));
     let described = sections.into_iter().map(|section| KernelModuleSection {
         section_name: Text::new(c_string(&section.name)),

@@ -38,8 +38,8 @@ const WITHOUT_RESOURCE: [(&str, &str); 8] = [
         "one record, which says that it is cut",
         "ancestors::ANCESTORS_MAX connections::HOLDERS_MAX incidents::EARLIER_MAX \
          finding::CONNECTIONS_MAX finding::DESCRIPTORS_MAX \
-         finding::MEMBERS_MAX finding::OBJECTS_MAX last_contents::PATHS_MAX lines::SECTIONS_MAX \
-         packages::FILES_MAX pending::NAMES_MAX \
+         finding::MEMBERS_MAX finding::OBJECTS_MAX last_contents::PATHS_MAX \
+         lines::LINE_SECTIONS_MAX packages::FILES_MAX pending::NAMES_MAX \
          repetitions::NAMES_MAX",
     ),
     (
