@@ -53,6 +53,7 @@ const ORDINARY: Size = Size {
     connections: 1,
     containers: 2,
     processors: 2,
+    modules: 60,
 };
 /// 100 processes, each with the load of the reference node.
 const LOADED: Size = Size { threads: 4, descriptors: 47, areas: 92, connections: 5, ..ORDINARY };

@@ -54,6 +54,7 @@ impl<'a> Hostile<'a> {
             connections: 0,
             containers: 1,
             processors: 2,
+            modules: 4,
         };
         let mut live = Live::boot(folder, NAME, size, MEMORY_BYTES, 99)?;
         let editor = editor(&mut live.machine, 0);

@@ -50,6 +50,7 @@ pub(crate) fn size() -> Size {
         connections: 0,
         containers: 2,
         processors: 2,
+        modules: 4,
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Size {
     /// Containers, into which every second process goes in turn.
     pub containers: u32,
     pub processors: u32,
+    /// Kernel modules.
+    pub modules: u32,
 }
 
 impl Default for Size {
@@ -40,6 +42,7 @@ impl Default for Size {
             connections: 1,
             containers: 2,
             processors: 2,
+            modules: 4,
         }
     }
 }
@@ -55,8 +58,9 @@ impl Size {
             + descriptors * (2 << 10)
             + areas * (1 << 10)
             + connections * (5 << 10);
-        let tables =
-            u64::from(self.containers) * (64 << 10) + u64::from(self.kernel_threads) * (24 << 10);
+        let tables = u64::from(self.containers) * (64 << 10)
+            + u64::from(self.kernel_threads) * (24 << 10)
+            + u64::from(self.modules) * (96 << 10);
         let used = (160 << 20) + processes * of_process + tables;
         // The array of pages takes a 64th.
         used + used / 32
@@ -134,6 +138,7 @@ impl Builder {
         // Process 1 begins as a thread of the kernel (`kernel_init`).
         let init = machine.fork_with(0, options);
         machine.exec(init, "/usr/lib/systemd/systemd", &["/sbin/init"]);
+        machine.boot_calls(init);
         open_standard(&mut machine, init);
         let kthreadd = machine.kernel_thread(0, "kthreadd");
         for index in 0..size.kernel_threads {
@@ -158,6 +163,7 @@ impl Builder {
                 ForkOptions { container, uid, new_session: true },
             );
         }
+        machine.boot_modules(size.modules);
         machine
     }
 }

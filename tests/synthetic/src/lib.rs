@@ -28,6 +28,7 @@
 
 mod areas;
 mod build;
+mod calls;
 mod clock;
 mod descriptors;
 mod exec;
@@ -39,6 +40,8 @@ mod links;
 mod machine;
 mod memory;
 mod mirror;
+mod module_tree;
+mod modules;
 mod namespaces;
 mod networks;
 mod page_cache;
@@ -59,6 +62,7 @@ pub use descriptors::Pipe;
 pub use kernel::profile;
 pub use machine::Machine;
 pub use memory::Memory;
+pub use modules::{HideModule, Module, ModuleChange};
 pub use namespaces::Container;
 pub use page_tables::DirectMapPages;
 pub use processes::{ForkOptions, Process, Thread};

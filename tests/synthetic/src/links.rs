@@ -7,6 +7,9 @@ use panoptes_decoders::address::KernelVa;
 
 use crate::memory::Memory;
 
+/// `LIST_POISON1` (include/linux/poison.h): the forward pointer of an entry that has left its list,
+/// if nobody may be on the way there.
+const LIST_POISON1: u64 = 0xdead_0000_0000_0100;
 /// `LIST_POISON2` (include/linux/poison.h): the backward pointer of an entry that has left its
 /// list.
 const LIST_POISON2: u64 = 0xdead_0000_0000_0122;
@@ -24,6 +27,15 @@ impl Memory {
     pub(crate) fn list_init(&mut self, at: KernelVa) {
         self.put_word(at, at.0);
         self.put_word(at.plus(8), at.0);
+    }
+
+    /// `list_add_rcu`: the entry is complete before the list leads to it.
+    pub(crate) fn list_add(&mut self, entry: KernelVa, head: KernelVa) {
+        let first = self.next(head);
+        self.put_word(entry, first.0);
+        self.put_word(entry.plus(8), head.0);
+        self.put_word(head, entry.0);
+        self.put_word(first.plus(8), entry.0);
     }
 
     /// `list_add_tail_rcu`: the entry is complete before the list leads to it.
@@ -45,6 +57,13 @@ impl Memory {
     /// `list_del_rcu`: the entry still leads to the next one.
     pub(crate) fn list_del(&mut self, entry: KernelVa) {
         self.list_unlink(entry);
+        self.put_word(entry.plus(8), LIST_POISON2);
+    }
+
+    /// `list_del`: the entry leads nowhere.
+    pub(crate) fn list_del_poison(&mut self, entry: KernelVa) {
+        self.list_unlink(entry);
+        self.put_word(entry, LIST_POISON1);
         self.put_word(entry.plus(8), LIST_POISON2);
     }
 

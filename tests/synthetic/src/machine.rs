@@ -14,6 +14,7 @@ use crate::build::Builder;
 use crate::descriptors::{DescriptorTable, OpenFile};
 use crate::kernel::Kernel;
 use crate::memory::{DIRECT_MAP, Memory};
+use crate::modules::Modules;
 use crate::namespaces::{Container, Namespaces};
 use crate::page_tables::{DirectMapPages, VMEMMAP};
 use crate::paths::FileTree;
@@ -44,6 +45,7 @@ pub struct Machine {
     pub(crate) tree: FileTree,
     pub(crate) network: Network,
     pub(crate) sockets: HashMap<KernelVa, Socket>,
+    pub(crate) modules: Modules,
     /// `struct cfs_rq` of each processor.
     pub(crate) run_queues: Vec<KernelVa>,
     /// Nanoseconds since boot.
@@ -100,6 +102,7 @@ impl Machine {
             tree: FileTree::default(),
             network: Network::default(),
             sockets: HashMap::new(),
+            modules: Modules::default(),
             run_queues: Vec::new(),
             page_structs: KernelVa::NULL,
             has_heap_pages,

@@ -5,7 +5,7 @@
 //! keep a journal: a change of many stores is then played store by store ([`Memory::step`]), or two
 //! changes are at the same time (`stores`). A [`Mirror`] repeats the stores in a file.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -32,6 +32,8 @@ pub struct Memory {
     bytes: Vec<u8>,
     /// Virtual addresses of the kernel's image.
     image: Range<u64>,
+    /// Areas of kernel modules, by address: their sizes, and where they are.
+    areas: BTreeMap<u64, (u64, PhysicalAddress)>,
     /// First byte that was never allocated.
     next: u64,
     /// Freed objects, by size; the last one freed is used first.
@@ -60,6 +62,7 @@ impl Memory {
         Self {
             bytes: vec![0; usize::try_from(size).expect("memory has an address")],
             image,
+            areas: BTreeMap::new(),
             next: end.next_multiple_of(2 << 20),
             free: HashMap::new(),
             deferred: VecDeque::new(),
@@ -153,7 +156,8 @@ impl Memory {
         &self.bytes
     }
 
-    /// Physical address of a kernel address in the image or the direct map.
+    /// Physical address of a kernel address in the image, in the direct map or in an area of a
+    /// module.
     ///
     /// Panics for other addresses: the machine never stores elsewhere.
     pub fn physical(&self, address: KernelVa) -> PhysicalAddress {
@@ -161,8 +165,24 @@ impl Memory {
             return PhysicalAddress(address.0 - self.image.start + IMAGE_PHYSICAL);
         }
         let physical = address.0.wrapping_sub(DIRECT_MAP);
-        assert!(physical < self.size(), "no kernel memory at {address}");
-        PhysicalAddress(physical)
+        if physical < self.size() {
+            return PhysicalAddress(physical);
+        }
+        let area = self.areas.range(..=address.0).next_back();
+        let inside = area.and_then(|(start, &(bytes, physical))| {
+            let offset = address.0 - start;
+            (offset < bytes).then_some(PhysicalAddress(physical.0 + offset))
+        });
+        inside.unwrap_or_else(|| panic!("no kernel memory at {address}"))
+    }
+
+    /// Notes where an area of a module is; 0 bytes end it.
+    pub(crate) fn set_area(&mut self, start: u64, bytes: u64, physical: PhysicalAddress) {
+        if bytes == 0 {
+            self.areas.remove(&start);
+        } else {
+            self.areas.insert(start, (bytes, physical));
+        }
     }
 
     /// The bytes at a kernel address.

@@ -102,6 +102,29 @@ impl Memory {
         pages
     }
 
+    /// Maps pages at a kernel address that is neither in the image nor in the direct map.
+    pub(crate) fn map_area(&mut self, root: KernelVa, va: u64, pages: KernelVa, bytes: u64) {
+        let physical = self.physical(pages);
+        self.set_area(va, bytes, physical);
+        for at in (0..bytes).step_by(PAGE_BYTES as usize) {
+            self.map(root, va + at, physical.0 + at, PAGE_BYTES, KERNEL);
+        }
+    }
+
+    /// Takes back what [`Self::map_area`] did. The tables stay, as in the kernel.
+    pub(crate) fn unmap_area(&mut self, root: KernelVa, va: u64, bytes: u64) {
+        for page in (va..va + bytes).step_by(PAGE_BYTES as usize) {
+            let table = (2..=4).rev().try_fold(root, |table, level| {
+                let entry = self.word(entry(table, page, level));
+                (entry & 1 != 0).then_some(KernelVa(DIRECT_MAP + (entry & 0x000f_ffff_ffff_f000)))
+            });
+            if let Some(table) = table {
+                self.put_word(entry(table, page, 1), 0);
+            }
+        }
+        self.set_area(va, 0, PhysicalAddress(0));
+    }
+
     /// A new top table for a process, with the kernel's half of `kernel_root`.
     pub(crate) fn new_user_root(&mut self, kernel_root: KernelVa) -> KernelVa {
         let root = self.allocate(PAGE_BYTES as u32);

@@ -131,6 +131,7 @@ fn machine(seed: u64, actor: &mut Actor) -> Machine {
         connections: 1,
         containers: 1,
         processors: 2,
+        modules: 2,
     };
     let release = RELEASES[(seed % RELEASES.len() as u64) as usize];
     let builder = Machine::builder(&profile(release)).size(size).seed(seed);

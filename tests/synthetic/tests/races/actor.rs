@@ -12,6 +12,7 @@ const THREADS_MAX: usize = 5;
 const AREAS_MAX: usize = 24;
 const CONTAINERS_MAX: usize = 8;
 const WAITING_MAX: usize = 6;
+const MODULES_MAX: usize = 10;
 /// `VM_READ`, and `VM_READ | VM_WRITE`.
 const PERMISSIONS: [u64; 2] = [1, 3];
 
@@ -99,7 +100,8 @@ impl Actor {
             34..42 => self.thread(machine, pid),
             42..68 => self.descriptor(machine, pid),
             68..82 => self.area(machine, pid),
-            82..92 => self.connection(machine, pid),
+            82..91 => self.connection(machine, pid),
+            91..94 => self.module(machine, pid),
             _ => self.file(machine, pid),
         }
     }
@@ -254,6 +256,30 @@ impl Actor {
             machine.linger(pid, descriptor);
         }
         format!("connect {descriptor} of {pid} from {near} to {far}, waits: {waits}")
+    }
+
+    fn module(&mut self, machine: &mut Machine, pid: u32) -> String {
+        let (all, unused): (Vec<_>, Vec<_>) = machine
+            .modules()
+            .map(|module| (module.name.clone(), module.holders.is_empty()))
+            .unzip();
+        let unused: Vec<&String> =
+            all.iter().zip(&unused).filter(|(_, is_unused)| **is_unused).map(|(it, _)| it).collect();
+        match self.random.one_of(&unused) {
+            Some(name) if all.len() >= MODULES_MAX || self.chance(2) => {
+                machine.unload_module_as(pid, name);
+                format!("unload {name} by {pid}")
+            }
+            _ => {
+                let (name, pages) = (self.name("module"), self.some(12) as u32);
+                let address = machine.load_module_as(pid, &name, pages * 4096);
+                let used = self.random.one_of(&all).filter(|_| pages > 8);
+                if let Some(used) = used {
+                    machine.use_module(used, &name);
+                }
+                format!("load {name} at {address} by {pid}, which uses {used:?}")
+            }
+        }
     }
 
     fn file(&mut self, machine: &mut Machine, pid: u32) -> String {

@@ -78,6 +78,7 @@ impl Book {
             wrong.push("the time of the process's creation is not known".to_owned());
         }
         self.connection(name, &data["network_connection_details"], truth, &mut wrong);
+        self.module(name, &data["kernel_module_details"], truth, &mut wrong);
         self.violations.extend(wrong.into_iter().map(|why| format!("{why}: {}", brief(record))));
     }
 
@@ -234,6 +235,22 @@ impl Book {
         }
     }
 
+    fn module(&mut self, name: &str, details: &Value, truth: &Truth, wrong: &mut Vec<String>) {
+        let Some(module) = details["kernel_module_name"].as_str() else { return };
+        let address = details["kernel_module_address"].as_str().unwrap_or_default();
+        let module = format!("{module} {address}");
+        if !truth.modules.contains(&module) {
+            wrong.push("there was no such module".to_owned());
+        }
+        if name == "kernel_module_changed" {
+            wrong.push("no module ever changes".to_owned());
+        }
+        let acts = ["kernel_module_loaded", "kernel_module_unloaded"];
+        if !follow(&mut self.present.modules, module, name, acts) {
+            wrong.push("the same was reported of this module before".to_owned());
+        }
+    }
+
     /// Compares what records have shown with what the machine has in the end.
     pub(crate) fn end(&mut self, truth: &Present) {
         for &zombie in &truth.zombies {
@@ -248,6 +265,7 @@ impl Book {
         differ("descriptor", &entries(&shown.descriptors), &entries(&truth.descriptors), found);
         differ("area", &continued(&shown.areas, &truth.areas), &truth.areas, found);
         differ("connection", &shown.connections, &truth.connections, found);
+        differ("module", &shown.modules, &truth.modules, found);
     }
 }
 
@@ -317,6 +335,8 @@ pub(crate) fn brief(record: &Value) -> String {
             ("network_connection_details", "connection_state"),
             ("network_connection_details", "source_port"),
             ("network_connection_details", "file_descriptor_id"),
+            ("kernel_module_details", "kernel_module_name"),
+            ("kernel_module_details", "kernel_module_address"),
             ("system_activity_details", "reason"),
             ("detection_details", "reason"),
         ],

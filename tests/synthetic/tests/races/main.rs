@@ -3,8 +3,8 @@
 //! Operations are played store by store while scans read, some of them two at a time. So a scan
 //! sees a fork, an exec, an exit or a list that is cut half-way done, and objects that were freed
 //! and used again. Whatever a scan meets: no record is about a thing that never was, none mixes two
-//! things, each end pairs a beginning, and nothing that merely moved counts as hidden. Only files
-//! that were written count as changed. Once the machine rests, the records have shown exactly what
+//! things, each end pairs a beginning, and nothing that merely moved counts as hidden: neither a
+//! process nor a kernel module. Only files that were written count as changed. Once the machine rests, the records have shown exactly what
 //! it has.
 //!
 //! `cargo xtask races` runs many scans. The number of scans is `PANOPTES_RACES`. One of so many
@@ -57,6 +57,7 @@ fn machine(seed: u64) -> Machine {
         connections: 1,
         containers: 1,
         processors: 2,
+        modules: 4,
     };
     let release = RELEASES[(seed % RELEASES.len() as u64) as usize];
     let builder = Machine::builder(&profile(release)).size(size).seed(seed);

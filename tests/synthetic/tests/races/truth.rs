@@ -55,6 +55,7 @@ pub(crate) struct Present {
     pub(crate) descriptors: BTreeMap<(Life, u32), u64>,
     pub(crate) areas: BTreeSet<Range>,
     pub(crate) connections: BTreeSet<String>,
+    pub(crate) modules: BTreeSet<String>,
 }
 
 /// The history of a machine.
@@ -70,6 +71,8 @@ pub(crate) struct Truth {
     /// Areas with their permissions and the paths of their files.
     pub(crate) areas: HashSet<(Range, String, String)>,
     pub(crate) connections: HashSet<String>,
+    /// Modules with the addresses of their code.
+    pub(crate) modules: HashSet<String>,
     /// The inodes whose content ever changed.
     pub(crate) written: HashSet<u64>,
 }
@@ -107,6 +110,7 @@ impl Truth {
             }
         }
         self.connections.extend(connections(machine));
+        self.modules.extend(modules(machine));
         self.written.extend(machine.written_inodes());
         // The last process that has it open may be about to end.
         self.names.extend(machine.last_renamed());
@@ -128,6 +132,7 @@ impl Truth {
             present.areas.extend(areas.iter().map(|area| Range::of(life, area)));
         }
         present.connections.extend(connections(machine));
+        present.modules.extend(modules(machine));
         present
     }
 }
@@ -141,6 +146,11 @@ fn add(texts: &mut BTreeSet<String>, text: &str) {
 fn life(machine: &Machine, pid: u32) -> Life {
     let booted_ns = machine.calendar_ns() - machine.uptime_ns();
     Life { pid, created_ns: booted_ns + machine.process(pid).start_ns }
+}
+
+/// `name address` of each module.
+fn modules(machine: &Machine) -> impl Iterator<Item = String> {
+    machine.modules().map(|module| format!("{} {:#x}", module.name, module.text.0))
 }
 
 /// `source destination` of each connection. Nothing reports that a socket begins to listen.

@@ -46,6 +46,7 @@ impl Live {
             connections: 0,
             containers: 2,
             processors: 1,
+            modules: 0,
         };
         let builder = Machine::builder(&profile(RELEASE)).size(size).memory(MEMORY_BYTES);
         let mut machine = builder.build();
