@@ -40,6 +40,8 @@ void json_time(const char *key, long long seconds, long nanoseconds);
 void json_list(const char *key);
 void json_list_text(const char *bytes, size_t length);
 void json_list_integer(long long value);
+/* An object of two texts. */
+void json_list_pair(const char *key, const char *text, const char *other, const char *value);
 void json_list_end(void);
 
 /* boot.c: from the kernel's start of init to a system that workloads can run in. */

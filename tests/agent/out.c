@@ -243,6 +243,18 @@ void json_list_integer(long long value)
 	put(text);
 }
 
+void json_list_pair(const char *key, const char *text, const char *other, const char *value)
+{
+	next_item();
+	put("{\"");
+	put(key);
+	put("\":");
+	put_quoted(text, strlen(text));
+	/* The next key follows a comma, as in every object. */
+	json_string(other, value);
+	put("}");
+}
+
 void json_list_end(void)
 {
 	put("]");

@@ -90,8 +90,7 @@ const char *truth(const char *kinds)
 		error = truth_network(&all, connections, interfaces);
 	if (!error && wanted(kinds, "containers"))
 		truth_containers(&all);
-	/* Only on request, as in `panoptes scan`. */
-	if (!error && *kinds && wanted(kinds, "modules"))
+	if (!error && wanted(kinds, "modules"))
 		truth_modules();
 	network_forget();
 	processes_free(&all);

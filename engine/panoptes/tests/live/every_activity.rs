@@ -371,6 +371,23 @@ fn rootkit(stage: &mut Stage<'_>) {
     hidden::while_paused(stage.guest, || kernel.show(&place));
 }
 
+/// A module comes and goes. Then a rootkit's work again: one is changed, and one is hidden.
+fn modules(stage: &mut Stage<'_>) {
+    const MODULE: &str = "can_raw";
+    stage.runs(&format!("rmmod {MODULE}"));
+    stage.sees("kernel_module_unloaded");
+    stage.runs(&format!("insmod /modules/{MODULE}.ko"));
+    stage.sees("kernel_module_loaded");
+    let mut kernel = GuestKernel::of(stage.guest);
+    stage.seen = stage.watcher.seen();
+    hidden::while_paused(stage.guest, || kernel.taint_module(MODULE, 1 << 12));
+    stage.sees("kernel_module_changed");
+    let mut place = None;
+    hidden::while_paused(stage.guest, || place = Some(kernel.hide_module(MODULE)));
+    stage.sees("kernel_module_hidden");
+    hidden::while_paused(stage.guest, || kernel.show(&place.unwrap()));
+}
+
 /// A configuration whose SBOMs are missing, one with a mistake, and one that is used.
 fn reloads(stage: &mut Stage<'_>, folder: &Path) {
     let nothing = folder.join("nothing");
@@ -400,6 +417,7 @@ fn watch_all_acts(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
     files(&mut stage);
     programs(&mut stage);
     rootkit(&mut stage);
+    modules(&mut stage);
     reloads(&mut stage, configuration.parent().unwrap());
     stage.guest.agent("zoo").unwrap();
     barrier::passed(stage.guest, stage.watcher);

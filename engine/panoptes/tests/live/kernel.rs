@@ -3,13 +3,17 @@
 //! Only while the guest is paused, and only fields whose meaning the test knows. `cargo xtask
 //! scenarios` includes this file too.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::module::ModuleStructure;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::PackedField;
+use panoptes_decoders::source::PAGE_BYTES;
+use panoptes_engine::address::{MemoryReader, ReaderSizes};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
@@ -24,6 +28,8 @@ pub(crate) struct GuestKernel {
     source: FileSource,
     kernel: Kernel,
     walker: Walker,
+    /// Pages of modules, by address, and where they are.
+    pages: BTreeMap<u64, u64>,
 }
 
 /// The views that a process can be hidden from.
@@ -61,7 +67,8 @@ impl GuestKernel {
         let profile = discover(&mut source, &DiscoveryOptions::default(), &mut ()).unwrap();
         let memory = File::options().read(true).write(true).open(guest.ram_path()).unwrap();
         let walker = Walker::new(&Limits::default(), HashKey::new(1));
-        Self { memory, source, kernel: kernel_of(&profile), walker }
+        let pages = BTreeMap::new();
+        Self { memory, source, kernel: kernel_of(&profile), walker, pages }
     }
 
     /// Scans processes and threads only.
@@ -148,6 +155,54 @@ impl GuestKernel {
         self.write(start, self.read(start) + nanoseconds);
     }
 
+    /// Removes a module from the list of modules, and returns how to put it back. The guest must be
+    /// paused.
+    #[allow(dead_code, reason = "the tests do it, the scenarios do not")]
+    pub(crate) fn hide_module(&mut self, name: &str) -> Hidden {
+        let link = self.module_field(name, |layout| layout.list);
+        for neighbour in [0, 8].map(|at| KernelVa(self.read(link.plus(at)))) {
+            self.find_page(neighbour);
+        }
+        self.unlink(link)
+    }
+
+    /// Flips bits of a module's taints. The guest must be paused.
+    #[allow(dead_code, reason = "the tests do it, the scenarios do not")]
+    pub(crate) fn taint_module(&mut self, name: &str, bits: u64) {
+        let taints = self.module_field(name, |layout| layout.taints);
+        self.write(taints, self.read(taints) ^ bits);
+    }
+
+    /// The address of a field of a module, which can be read and written then.
+    fn module_field(
+        &mut self,
+        name: &str,
+        field: impl Fn(&ModuleStructure) -> PackedField,
+    ) -> KernelVa {
+        let scope = Scope { modules: true, ..Scope::LEAST };
+        self.source.refresh();
+        let snapshot = self.walker.scan(&mut self.source, &self.kernel, scope).unwrap();
+        let row = snapshot.modules.rows.iter().find(|row| row.module.name() == name.as_bytes());
+        let module = row.unwrap_or_else(|| panic!("there is no module {name}")).address;
+        let layout = self.kernel.layouts.module.as_ref().expect("the kernel has modules");
+        let address = module.plus(field(layout).offset.into());
+        self.find_page(address);
+        address
+    }
+
+    /// Notes where a page is that is neither in the direct map nor in the image.
+    fn find_page(&mut self, address: KernelVa) {
+        if self.kernel.space.linear(address).is_some() {
+            return;
+        }
+        let sizes = ReaderSizes { objects: 4, arena_bytes: 4096, walks: 16 };
+        let (mut reader, space) = (MemoryReader::new(sizes), &self.kernel.space);
+        reader.push_bytes(space, address, 8).expect("there is room");
+        reader.run(&mut self.source, space.levels);
+        let at = reader.physical(0).unwrap_or_else(|| panic!("{address} is not mapped"));
+        self.pages.insert(address.0 / PAGE_BYTES, at.0 / PAGE_BYTES);
+    }
+
     /// Sets a variable of four bytes.
     #[allow(dead_code, reason = "the scenarios do it, the tests here do not")]
     pub(crate) fn set(&self, address: KernelVa, value: u32) {
@@ -187,8 +242,11 @@ impl GuestKernel {
     fn offset(&self, address: KernelVa) -> u64 {
         // A memory file of up to 2 GiB has no hole.
         let begin = self.source.regions().first().map_or(0, |region| region.start);
-        let at = self.kernel.space.linear(address).expect("it lies in the direct map or the image");
-        at.0 - begin
+        let at = self.kernel.space.linear(address).map(|at| at.0).or_else(|| {
+            let page = self.pages.get(&(address.0 / PAGE_BYTES))?;
+            Some(page * PAGE_BYTES + address.0 % PAGE_BYTES)
+        });
+        at.expect("it lies in the direct map, in the image or in a module") - begin
     }
 
     fn read(&self, address: KernelVa) -> u64 {

@@ -24,6 +24,7 @@ mod laws;
 mod limits;
 mod measures;
 mod module;
+mod modules;
 mod profiles;
 mod record;
 mod restores;

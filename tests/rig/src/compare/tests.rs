@@ -58,6 +58,20 @@ fn a_wrong_or_absent_attribute_is_a_difference() {
 }
 
 #[test]
+fn a_module_that_only_one_side_has_is_a_difference() {
+    let module = concat!(
+        r#"{"kind":"kernel_module","kernel_module_name":"dummy","#,
+        r#""kernel_module_size":16384}"#,
+    );
+    let hidden = module.replace("dummy", "other");
+    let is_only_in_sys = module.replace("16384", "16384,\"kernel_module_is_not_in_proc\":true");
+    assert!(check(&[module], &[module]).is_exact());
+    assert_eq!(check(&[module], &[]).kind("kernel_module").missing, 1);
+    assert_eq!(check(&[module], &[module, &hidden]).kind("kernel_module").extra, 1);
+    assert_eq!(check(&[&is_only_in_sys], &[module]).kind("kernel_module").differing, 1);
+}
+
+#[test]
 fn an_attribute_that_is_null_must_be_absent() {
     let without = BASH.replace("\"process_state\"", "\"process_more\":null,\"process_state\"");
     assert_eq!(check(&[&without], &[SEEN]).kind("process").differing, 1);

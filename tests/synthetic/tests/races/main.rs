@@ -4,8 +4,8 @@
 //! sees a fork, an exec, an exit or a list that is cut half-way done, and objects that were freed
 //! and used again. Whatever a scan meets: no record is about a thing that never was, none mixes two
 //! things, each end pairs a beginning, and nothing that merely moved counts as hidden: neither a
-//! process nor a kernel module. Only files that were written count as changed. Once the machine rests, the records have shown exactly what
-//! it has.
+//! process nor a kernel module. Only files that were written count as changed. Once the machine
+//! rests, the records have shown exactly what it has.
 //!
 //! `cargo xtask races` runs many scans. The number of scans is `PANOPTES_RACES`. One of so many
 //! reads is preceded by a change: `PANOPTES_RACES_RARITY`. `PANOPTES_RACES_SEED` plays one seed

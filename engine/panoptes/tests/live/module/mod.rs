@@ -11,6 +11,8 @@ use panoptes_rig::{Flavor, Kernel};
 pub(crate) const HIDE: (&str, &str) = ("hide", include_str!("hide.c"));
 /// One that answers at a port, without a socket.
 pub(crate) const ANSWER: (&str, &str) = ("answer", include_str!("answer.c"));
+/// One that hides itself.
+pub(crate) const VANISH: (&str, &str) = ("vanish", include_str!("vanish.c"));
 
 /// Builds a module in `folder`, from its name and source. Needs make and a gcc of about the
 /// kernel's age.
