@@ -337,7 +337,8 @@ impl Machine {
 
     /// `MODULE_REF_BASE` is 1; 0 uses are left of a module that ends.
     fn put_references(&mut self, module: KernelVa, uses: u32) {
-        self.memory.put_optional(module, self.module_layout().refcnt, u64::from(uses) + 1);
+        let field = self.module_layout().refcnt;
+        self.memory.put_optional(module, field, u64::from(uses) + 1);
     }
 
     /// The kobject in a module.
