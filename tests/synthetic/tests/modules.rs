@@ -8,6 +8,7 @@ mod watcher;
 
 use std::collections::BTreeSet;
 
+use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::kernel::module::MODULE_NAME_BYTES;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::{ModuleRow, Scope, Snapshot, module_view};
@@ -22,8 +23,8 @@ const KERNELS: [&str; 2] = [RELEASES[1], RELEASES[4]];
 /// Scans in which all modules are read at least once.
 const SCANS: u32 = 130;
 /// `enum module_state` (include/linux/module.h).
-const COMING: u64 = 1;
-const GOING: u64 = 2;
+const COMING: u8 = 1;
+const GOING: u8 = 2;
 const UNFORMED: u32 = 3;
 /// Each view that a module can be taken out of, and its name in records.
 const VIEWS: [(HideModule, &str); 3] =
@@ -64,10 +65,11 @@ impl Watch {
         records
     }
 
-    /// Plays the stores of an operation until a module is in a state, and some more.
-    fn step_until(&mut self, module: &Module, state: u64, more: usize) {
+    /// Plays the stores of an operation until the module there is in a state, and some more.
+    fn step_until(&mut self, module: PhysicalAddress, state: u8, more: usize) {
         let layout = self.machine.layouts().module.expect("the profile has modules");
-        while self.machine.memory().get(module.address, layout.state) != state {
+        let at = module.0 as usize + layout.state.offset as usize;
+        while self.machine.memory().bytes()[at] != state {
             assert!(self.machine.step(1) > 0, "it never is in state {state}");
         }
         self.machine.step(more);
@@ -237,16 +239,16 @@ fn a_module_that_takes_minutes_to_start_and_to_end_is_not_hidden() {
     for (release, (after_coming, after_going)) in RELEASES.iter().zip(stops.into_iter().cycle()) {
         let mut watch = Watch::new(release);
         let address = watch.machine.slowly(|machine| machine.load_module("slow", 20_000));
-        let module = watch.machine.module("slow").clone();
-        assert_eq!(module.address, address);
-        watch.step_until(&module, COMING, after_coming);
+        // When it is unloaded, it has no other address any more.
+        let module = watch.machine.memory().physical(address);
+        watch.step_until(module, COMING, after_coming);
         only(&watch.scans(2 * SCANS), "kernel_module_loaded", "slow");
         watch.machine.step(usize::MAX);
         let records = watch.scans(SCANS);
         assert!(records.is_empty(), "{release}: {records:#?}");
 
         watch.machine.slowly(|machine| machine.unload_module("slow"));
-        watch.step_until(&module, GOING, after_going);
+        watch.step_until(module, GOING, after_going);
         let mut records = watch.scans(2 * SCANS);
         watch.machine.step(usize::MAX);
         records.extend(watch.scans(SCANS));
