@@ -39,6 +39,8 @@ fn machine(release: &str, modules: u32) -> Machine {
 struct Watch {
     machine: Machine,
     watcher: Watcher,
+    /// Whether its clock stands still: a tick would play the rest of an operation.
+    is_still: bool,
 }
 
 impl Watch {
@@ -46,22 +48,35 @@ impl Watch {
     fn new(release: &str) -> Self {
         let mut machine = machine(release, 6);
         let watcher = Watcher::new(&machine.discover());
-        let mut watch = Self { machine, watcher };
+        let mut watch = Self { machine, watcher, is_still: false };
         let records = watch.scans(3);
         let loaded = of(&records, "kernel_module_loaded");
         assert_eq!((loaded.len(), records.len()), (6, 6), "{release}: {records:#?}");
         watch
     }
 
-    /// Scans while time passes in the machine. Returns the records about modules.
+    /// Scans while time passes. Returns the records about modules.
     fn scans(&mut self, count: u32) -> Vec<Value> {
         let mut records = Vec::new();
         for _ in 0..count {
-            self.machine.tick(INTERVAL_NS.into());
+            if !self.is_still {
+                self.machine.tick(INTERVAL_NS.into());
+            }
             let mut source = Source::new(&mut self.machine);
             records.extend(self.watcher.scan(&mut source, INTERVAL_NS).expect("it can be scanned"));
         }
         records.retain(|record| !details(record).is_null());
+        records
+    }
+
+    /// Scans between the stores of an operation.
+    fn play(&mut self) -> Vec<Value> {
+        self.is_still = true;
+        let mut records = Vec::new();
+        while self.machine.step(10) > 0 {
+            records.extend(self.scans(1));
+        }
+        self.is_still = false;
         records
     }
 
@@ -73,6 +88,13 @@ impl Watch {
             assert!(self.machine.step(1) > 0, "it never is in state {state}");
         }
         self.machine.step(more);
+        self.is_still = true;
+    }
+
+    /// Plays the rest of an operation.
+    fn finish(&mut self) {
+        self.machine.step(usize::MAX);
+        self.is_still = false;
     }
 }
 
@@ -176,10 +198,7 @@ fn a_module_is_reported_with_the_process_that_loads_and_unloads_it() {
         watch.machine.exec(pid, "/sbin/insmod", &["insmod", "zram.ko"]);
         watch.scans(2);
         watch.machine.slowly(|machine| machine.load_module_as(pid, "zram", 40_000));
-        let mut records = Vec::new();
-        while watch.machine.step(10) > 0 {
-            records.extend(watch.scans(1));
-        }
+        let mut records = watch.play();
         records.extend(watch.scans(SCANS));
         let loaded = only(&records, "kernel_module_loaded", "zram");
         assert_eq!(loaded["message_type"], "EVENT", "{loaded:#}");
@@ -190,10 +209,7 @@ fn a_module_is_reported_with_the_process_that_loads_and_unloads_it() {
         assert_eq!(details["kernel_module_address"], address, "{loaded:#}");
 
         watch.machine.slowly(|machine| machine.unload_module_as(pid, "zram"));
-        let mut records = Vec::new();
-        while watch.machine.step(10) > 0 {
-            records.extend(watch.scans(1));
-        }
+        let mut records = watch.play();
         records.extend(watch.scans(SCANS));
         only(&records, "kernel_module_unloaded", "zram");
     }
@@ -243,14 +259,14 @@ fn a_module_that_takes_minutes_to_start_and_to_end_is_not_hidden() {
         let module = watch.machine.memory().physical(address);
         watch.step_until(module, COMING, after_coming);
         only(&watch.scans(2 * SCANS), "kernel_module_loaded", "slow");
-        watch.machine.step(usize::MAX);
+        watch.finish();
         let records = watch.scans(SCANS);
         assert!(records.is_empty(), "{release}: {records:#?}");
 
         watch.machine.slowly(|machine| machine.unload_module("slow"));
         watch.step_until(module, GOING, after_going);
         let mut records = watch.scans(2 * SCANS);
-        watch.machine.step(usize::MAX);
+        watch.finish();
         records.extend(watch.scans(SCANS));
         only(&records, "kernel_module_unloaded", "slow");
     }
