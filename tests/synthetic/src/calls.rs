@@ -21,7 +21,8 @@ impl Machine {
         if let (Some(stack), Some(field)) =
             (self.new_stack(CLOCK_NANOSLEEP), self.kernel.field("task_struct", "stack"))
         {
-            self.memory.point(self.process(pid).task, field, stack);
+            let task = self.process(pid).task;
+            self.memory.point(task, field, stack);
         }
     }
 
