@@ -412,11 +412,6 @@ impl Machine {
         let name = self.text_of(module, NAME);
         self.memory.point(at, file.name, name);
         self.memory.point(at, file.private, note);
-        if let Some(field) = all.bin_attrs {
-            let pointers = self.object_of(module, 16);
-            self.memory.put_word(pointers, at.0);
-            self.memory.point(group, field, pointers);
-        }
         self.memory.put_optional(group, all.notes, 1);
         self.memory.put_optional(module.address, layout.notes_attrs, group.0);
     }
