@@ -26,7 +26,7 @@ impl Members for Fields {
         let (offset, size) = match (structure, path) {
             ("module", "state") => (0, 4),
             ("module", "list") => (8, 16),
-            ("module", "name") => (24, 56),
+            ("module", "name") | ("module_layout", "mtn") => (24, 56),
             ("module", "mkobj.kobj.entry") => (88, 16),
             ("module", "mkobj.kobj.kset") => (112, 8),
             ("module", "mkobj.kobj.sd") => (128, 8),
@@ -40,14 +40,14 @@ impl Members for Fields {
             ("module", "taints") => (848, 8),
             ("module", "refcnt.counter") => (856, 4),
             ("module", "source_list") => (864, 16),
-            ("module_layout" | "module_memory", "base") => (0, 8),
+            ("module_layout" | "module_memory", "base") | ("rb_node", "__rb_parent_color") => {
+                (0, 8)
+            }
             ("module_layout" | "module_memory", "size") => (8, 4),
             ("module_layout", "text_size") => (12, 4),
             ("module_layout", "ro_size") => (16, 4),
             ("module_layout", "ro_after_init_size") => (20, 4),
-            ("module_layout", "mtn") => (24, 56),
             ("module_memory", "mtn") => (16, 56),
-            ("rb_node", "__rb_parent_color") => (0, 8),
             ("rb_node", "rb_right") => (8, 8),
             ("rb_node", "rb_left") => (16, 8),
             _ => return None,

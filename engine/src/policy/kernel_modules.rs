@@ -45,11 +45,8 @@ const ATTRIBUTES: [(u16, KernelModuleAttribute); KernelModuleAttribute::ALL.len(
 ];
 
 /// The events that are counted.
-const EVENTS: [Activity; 3] = [
-    Activity::KernelModuleLoaded,
-    Activity::KernelModuleUnloaded,
-    Activity::KernelModuleChanged,
-];
+const EVENTS: [Activity; 3] =
+    [Activity::KernelModuleLoaded, Activity::KernelModuleUnloaded, Activity::KernelModuleChanged];
 
 /// Counts the events of all modules in a second.
 #[derive(Debug)]

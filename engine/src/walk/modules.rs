@@ -259,6 +259,9 @@ impl ModuleMarks {
     }
 }
 
+/// How following a view ended; `None` if the kernel has no such view.
+type ViewEnd = Option<Result<(), EarlyStop>>;
+
 impl Walker {
     /// Makes room for the sections of modules, for scans that read them.
     #[must_use]
@@ -400,7 +403,7 @@ impl Walker {
     /// Notes which views were followed to their ends. Returns the reasons of the others.
     fn note_ends(
         &mut self,
-        views: [(u16, WalkedStructure, Option<Result<(), EarlyStop>>); 3],
+        views: [(u16, WalkedStructure, ViewEnd); 3],
     ) -> ArrayVec<(WalkedStructure, EarlyStop), 3> {
         let scan = &mut self.snapshot.modules;
         let mut stops = ArrayVec::new();

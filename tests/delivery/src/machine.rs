@@ -29,13 +29,8 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) fn boot(path: &Path) -> io::Result<Self> {
-        let size = Size {
-            processes: 2,
-            kernel_threads: 2,
-            connections: 0,
-            modules: 0,
-            ..Size::default()
-        };
+        let size =
+            Size { processes: 2, kernel_threads: 2, connections: 0, modules: 0, ..Size::default() };
         let mut machine =
             Machine::builder(&profile(RELEASE)).size(size).memory(MEMORY_BYTES).build();
         let pid = machine.fork(1);

@@ -19,7 +19,7 @@ impl Machine {
     /// to the kernel left there is read.
     pub(crate) fn boot_calls(&mut self, pid: u32) {
         if let (Some(stack), Some(field)) =
-            (self.new_stack(CLOCK_NANOSLEEP), self.kernel.field("task_struct", "stack"))
+            (self.new_call_stack(CLOCK_NANOSLEEP), self.kernel.field("task_struct", "stack"))
         {
             let task = self.process(pid).task;
             self.memory.point(task, field, stack);
@@ -27,7 +27,7 @@ impl Machine {
     }
 
     /// A stack with `struct pt_regs` at its end, if the profile has that.
-    fn new_stack(&mut self, call: u64) -> Option<KernelVa> {
+    fn new_call_stack(&mut self, call: u64) -> Option<KernelVa> {
         let number = self.kernel.field("pt_regs", "orig_ax")?;
         let code = self.kernel.field("pt_regs", "cs")?;
         let bytes = self.kernel.profile.members().size_of("pt_regs")?;
@@ -42,7 +42,7 @@ impl Machine {
     fn in_call<T>(&mut self, tid: u32, call: u64, act: impl FnOnce(&mut Self) -> T) -> T {
         let task = self.thread(tid).task;
         let field = self.kernel.field("task_struct", "stack");
-        let stack = self.new_stack(call);
+        let stack = self.new_call_stack(call);
         let before = field.map_or(0, |field| self.memory.get(task, field));
         if let Some(stack) = stack {
             self.memory.put_optional(task, field, stack.0);

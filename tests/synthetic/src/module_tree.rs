@@ -157,7 +157,7 @@ impl Memory {
         self.put_word(link, node.0);
     }
 
-    fn set_parent(&mut self, half: &TreeHalf, node: KernelVa, parent: KernelVa) {
+    fn set_tree_parent(&mut self, half: &TreeHalf, node: KernelVa, parent: KernelVa) {
         if !node.is_null() {
             self.put_word(node.plus(half.parent), parent.0 | BLACK);
         }
@@ -181,7 +181,7 @@ impl Memory {
         if left.is_null() || right.is_null() {
             let child = if left.is_null() { right } else { left };
             self.put_word(link, child.0);
-            self.set_parent(half, child, parent);
+            self.set_tree_parent(half, child, parent);
             return;
         }
         let mut next = right;
@@ -197,13 +197,13 @@ impl Memory {
             let behind = KernelVa(self.word(next.plus(half.right)));
             self.put_word(above.plus(half.left), behind.0);
             self.put_word(next.plus(half.right), right.0);
-            self.set_parent(half, right, next);
-            self.set_parent(half, behind, above);
+            self.set_tree_parent(half, right, next);
+            self.set_tree_parent(half, behind, above);
         }
         self.put_word(next.plus(half.left), left.0);
-        self.set_parent(half, left, next);
+        self.set_tree_parent(half, left, next);
         self.put_word(link, next.0);
-        self.set_parent(half, next, parent);
+        self.set_tree_parent(half, next, parent);
     }
 }
 

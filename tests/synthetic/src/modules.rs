@@ -163,8 +163,12 @@ impl Machine {
         self.put_references(module.address, 0);
         let (init, core): (Vec<_>, Vec<_>) = module.areas.drain(..).partition(|area| area.is_init);
         module.areas = core;
-        init.iter().for_each(|area| self.tree_remove(area.at));
-        init.iter().for_each(|area| self.put_area(area, KernelVa::NULL, 0));
+        for area in &init {
+            self.tree_remove(area.at);
+        }
+        for area in &init {
+            self.put_area(area, KernelVa::NULL, 0);
+        }
         self.lock_modules(KernelVa::NULL);
         self.free_areas(&init);
         let address = module.address;

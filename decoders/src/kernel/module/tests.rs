@@ -17,7 +17,7 @@ impl Members for Fields {
         let (offset, size) = match (structure, path) {
             ("module", "state") => (0, 4),
             ("module", "list") => (8, 16),
-            ("module", "name") => (24, 56),
+            ("module", "name") | ("module_layout", "mtn") => (24, 56),
             ("module", "mkobj.kobj.entry") => (88, 16),
             ("module", "mkobj.kobj.kset") => (112, 8),
             ("module", "mkobj.kobj.sd") => (128, 8),
@@ -32,12 +32,10 @@ impl Members for Fields {
             ("module", "source_list") => (600, 16),
             ("module", "refcnt.counter") => (616, 4),
             ("module_layout" | "module_memory", "base") => (0, 8),
-            ("module_memory", "size") => (12, 4),
+            ("module_memory", "size") | ("module_layout", "text_size") => (12, 4),
             ("module_layout", "size") => (8, 4),
-            ("module_layout", "text_size") => (12, 4),
             ("module_layout", "ro_size") => (16, 4),
             ("module_layout", "ro_after_init_size") => (20, 4),
-            ("module_layout", "mtn") => (24, 56),
             _ => return None,
         };
         Some(Member { offset, size })

@@ -103,9 +103,8 @@ fn hides(guest: &mut Guest, watcher: &Watcher) {
     let mut place = None;
     let before = watcher.seen();
     hidden::while_paused(guest, || place = Some(kernel.hide_module(MODULE)));
-    let alert = watcher.wait_for_since(before, "the module is hidden", |record| {
-        record.is("kernel_module_hidden")
-    });
+    let alert = watcher
+        .wait_for_since(before, "the module is hidden", |record| record.is("kernel_module_hidden"));
     assert_alert(&alert, MODULE);
     assert_eq!(details(&alert)["kernel_module_missing_views"], json!(["list"]), "{alert}");
     let listed = inside::run(guest, &format!("grep -c '^{MODULE} ' /proc/modules; true"));
@@ -206,8 +205,8 @@ fn a_module_that_hides_itself_is_reported() {
     let watcher = Watch::of(&guest).attached();
     // A start that takes seconds: scans see who is in the system call. It has no signature.
     let process_id = inside::start(&mut guest, "insmod /vanish.ko milliseconds=3000");
-    let loaded = watcher
-        .wait_for("it is loaded", |record| is_of(record, "kernel_module_loaded", "vanish"));
+    let loaded =
+        watcher.wait_for("it is loaded", |record| is_of(record, "kernel_module_loaded", "vanish"));
     assert_eq!(loaded.process_id(), process_id, "{loaded}");
     assert_eq!(details(&loaded)["kernel_module_taints"], "OE", "{loaded}");
     inside::until(&mut guest, "grep -q '^vanish .* Live ' /proc/modules");

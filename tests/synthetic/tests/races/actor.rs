@@ -263,8 +263,12 @@ impl Actor {
             .modules()
             .map(|module| (module.name.clone(), module.holders.is_empty()))
             .unzip();
-        let unused: Vec<&String> =
-            all.iter().zip(&unused).filter(|(_, is_unused)| **is_unused).map(|(it, _)| it).collect();
+        let unused: Vec<&String> = all
+            .iter()
+            .zip(&unused)
+            .filter(|(_, is_unused)| **is_unused)
+            .map(|(it, _)| it)
+            .collect();
         match self.random.one_of(&unused) {
             Some(name) if all.len() >= MODULES_MAX || self.chance(2) => {
                 machine.unload_module_as(pid, name);
