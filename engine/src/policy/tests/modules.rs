@@ -9,7 +9,9 @@ use super::*;
 use crate::policy::lines::ScanKind;
 use crate::state::modules::{ModuleChange, ModuleFacts};
 use crate::time::RealTime;
-use crate::walk::{Index, ModuleBuildId, ModuleRow, ModuleSection, ModuleViews, module_view};
+use crate::walk::{
+    Index, ModuleBuildId, ModuleRow, ModuleSection, ModuleViews, Rows, module_view,
+};
 
 const ALL: ModuleViews = ModuleViews(module_view::LIST | module_view::TREE | module_view::KSET);
 const TEXT: KernelVa = KernelVa(0xffff_ffff_c000_0000);
@@ -168,7 +170,7 @@ fn the_lines_of_modules_are_those_that_the_machine_shows() {
     let mut snapshot = Snapshot::empty(&limits());
     let modules = &mut snapshot.modules;
     modules.complete = ALL;
-    modules.sections.set_capacity(4);
+    modules.sections = Rows::with_capacity(4);
     let [mut second, first] = ["nfs", "dummy"].map(|name| row(name, ALL));
     let holders = [Index::new(1), Index::new(2)].map(Option::unwrap);
     second.holders = modules.holders.extend(&holders).unwrap();
