@@ -43,6 +43,13 @@ impl Machine {
         self.interrupt(|machine| machine.advance_clock(nanoseconds));
     }
 
+    /// The same in the middle of an operation: its stores go on waiting to be played.
+    pub fn tick_amid(&mut self, nanoseconds: u64) {
+        self.memory.set_amid(true);
+        self.tick(nanoseconds);
+        self.memory.set_amid(false);
+    }
+
     fn advance_clock(&mut self, nanoseconds: u64) {
         self.now_ns += nanoseconds;
         let at = self.kernel.timekeeper();

@@ -52,6 +52,8 @@ pub struct Memory {
     runners: [Option<usize>; 2],
     /// Whether what stores now is no task.
     is_interrupt: bool,
+    /// Whether stores leave those that wait where they are.
+    is_amid: bool,
 }
 
 impl Memory {
@@ -73,6 +75,7 @@ impl Memory {
             switches: None,
             runners: [None; 2],
             is_interrupt: false,
+            is_amid: false,
         }
     }
 
@@ -84,6 +87,11 @@ impl Memory {
     /// Stores that an interrupt makes, without a task.
     pub(crate) fn set_interrupt(&mut self, is_interrupt: bool) {
         self.is_interrupt = is_interrupt;
+    }
+
+    /// Whether the next stores come in the middle of an operation, whose other stores wait.
+    pub(crate) fn set_amid(&mut self, is_amid: bool) {
+        self.is_amid = is_amid;
     }
 
     /// The next operation is that of the task whose run time is at a kernel address.
@@ -199,7 +207,7 @@ impl Memory {
 
     /// Stores bytes at a physical address, as [`Self::write`] does.
     pub(crate) fn write_physical(&mut self, address: PhysicalAddress, bytes: &[u8]) {
-        while self.step() {}
+        while !self.is_amid && self.step() {}
         let at = address.0 as usize;
         let place = &mut self.bytes[at..at + bytes.len()];
         if let Some(journal) = &mut self.journal {

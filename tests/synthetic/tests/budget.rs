@@ -450,7 +450,8 @@ const HOSTILE: [(&str, Populate); 6] = [
 fn no_scan_reads_more_than_one_and_a_half_times_its_budget() {
     let mut walker = walker(&limits());
     for (name, populate) in HOSTILE {
-        let size = Size { processes: 150, areas: 30, connections: 10, ..Size::default() };
+        let size =
+            Size { processes: 150, areas: 30, connections: 10, modules: 0, ..Size::default() };
         let builder = Machine::builder(&profile(RELEASES[2])).size(size).memory(1 << 30);
         let mut machine = builder.build();
         populate(&mut machine);
@@ -583,7 +584,8 @@ const BATCHES_MAX: u64 = 6;
 #[test]
 fn a_scan_that_must_stop_reads_and_reports_nothing_more() {
     for (name, populate) in HOSTILE {
-        let size = Size { processes: 150, areas: 30, connections: 10, ..Size::default() };
+        let size =
+            Size { processes: 150, areas: 30, connections: 10, modules: 0, ..Size::default() };
         let builder = Machine::builder(&profile(RELEASES[2])).size(size).memory(1 << 30);
         let mut machine = builder.build();
         let watched = machine.discover();

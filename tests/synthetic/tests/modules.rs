@@ -39,8 +39,6 @@ fn machine(release: &str, modules: u32) -> Machine {
 struct Watch {
     machine: Machine,
     watcher: Watcher,
-    /// Whether its clock stands still: a tick would play the rest of an operation.
-    is_still: bool,
 }
 
 impl Watch {
@@ -48,7 +46,7 @@ impl Watch {
     fn new(release: &str) -> Self {
         let mut machine = machine(release, 6);
         let watcher = Watcher::new(&machine.discover());
-        let mut watch = Self { machine, watcher, is_still: false };
+        let mut watch = Self { machine, watcher };
         let records = watch.scans(3);
         let loaded = of(&records, "kernel_module_loaded");
         assert_eq!((loaded.len(), records.len()), (6, 6), "{release}: {records:#?}");
@@ -59,9 +57,7 @@ impl Watch {
     fn scans(&mut self, count: u32) -> Vec<Value> {
         let mut records = Vec::new();
         for _ in 0..count {
-            if !self.is_still {
-                self.machine.tick(INTERVAL_NS.into());
-            }
+            self.machine.tick_amid(INTERVAL_NS.into());
             let mut source = Source::new(&mut self.machine);
             records.extend(self.watcher.scan(&mut source, INTERVAL_NS).expect("it can be scanned"));
         }
@@ -71,12 +67,10 @@ impl Watch {
 
     /// Scans between the stores of an operation.
     fn play(&mut self) -> Vec<Value> {
-        self.is_still = true;
         let mut records = Vec::new();
         while self.machine.step(10) > 0 {
             records.extend(self.scans(1));
         }
-        self.is_still = false;
         records
     }
 
@@ -88,13 +82,11 @@ impl Watch {
             assert!(self.machine.step(1) > 0, "it never is in state {state}");
         }
         self.machine.step(more);
-        self.is_still = true;
     }
 
     /// Plays the rest of an operation.
     fn finish(&mut self) {
         self.machine.step(usize::MAX);
-        self.is_still = false;
     }
 }
 

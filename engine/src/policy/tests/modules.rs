@@ -9,9 +9,7 @@ use super::*;
 use crate::policy::lines::ScanKind;
 use crate::state::modules::{ModuleChange, ModuleFacts};
 use crate::time::RealTime;
-use crate::walk::{
-    Index, ModuleBuildId, ModuleRow, ModuleSection, ModuleViews, Rows, module_view,
-};
+use crate::walk::{Index, ModuleBuildId, ModuleRow, ModuleSection, ModuleViews, Rows, module_view};
 
 const ALL: ModuleViews = ModuleViews(module_view::LIST | module_view::TREE | module_view::KSET);
 const TEXT: KernelVa = KernelVa(0xffff_ffff_c000_0000);
