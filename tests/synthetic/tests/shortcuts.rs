@@ -322,6 +322,7 @@ fn records_are_the_same_with_and_without_shortcuts() {
             (Watch::new(&mut machine, true), Watch::new(&mut machine, false));
         let mut actor = Actor::new(seed as u64);
         let (mut kept, mut records) = (0, 0);
+        let mut late = Vec::new();
         for number in 0..600 {
             machine.tick(INTERVAL_NS as u64);
             if actor.chance(4) {
@@ -329,13 +330,40 @@ fn records_are_the_same_with_and_without_shortcuts() {
             }
             let (found, is_kept) = with.scan(&mut machine);
             let (expected, _) = without.scan(&mut machine);
-            assert_eq!(found, expected, "{release}: scan {number}");
+            if found != expected || !late.is_empty() {
+                println!("{release}: scan {number}");
+                late = late_closings(&found, &expected, late);
+            }
             kept += u32::from(is_kept);
             records += found.len();
         }
         assert!(kept > 200, "{release}: {kept} scans have kept the rows");
         assert!(records > 200, "{release}: {records} records");
     }
+}
+
+/// Compares the records of a scan with those without shortcuts, but for files that a process closed
+/// at its end: a shortcut may leave their contents to the next scan, not to a later one. Returns
+/// the claims that the next scan must make, by those that this one must make.
+#[track_caller]
+fn late_closings(found: &[Value], expected: &[Value], late: Vec<String>) -> Vec<String> {
+    let claims = |records: &[Value], is_closing: bool| {
+        let of = |record: &&Value| {
+            let name = &record["activity_data"]["name"];
+            (name == "file_descriptor_file_content_change") == is_closing
+        };
+        records.iter().filter(of).map(claim).collect::<Vec<_>>()
+    };
+    assert_eq!(claims(found, false), claims(expected, false));
+    let mut left = claims(expected, true);
+    let mut due = late;
+    for closing in claims(found, true) {
+        let of = if due.contains(&closing) { &mut due } else { &mut left };
+        let place = of.iter().position(|one| *one == closing);
+        of.swap_remove(place.unwrap_or_else(|| panic!("it was not reported without: {closing}")));
+    }
+    assert!(due.is_empty(), "they are two scans late: {due:#?}");
+    left
 }
 
 /// What a record claims, without what a light scan may know a scan later: the holder of a
