@@ -3,7 +3,8 @@
 use crate::address::KernelVa;
 
 crate::layout! {
-    /// `struct mutex` (include/linux/mutex.h); in real-time kernels around a `struct rt_mutex_base`.
+    /// `struct mutex` (include/linux/mutex.h). In real-time kernels, it has a
+    /// `struct rt_mutex_base`.
     pub struct Mutex("mutex") {
         /// `struct task_struct *` that holds it, with flags in its lowest bits.
         owner?: ["owner.counter", "rtmutex.owner"],

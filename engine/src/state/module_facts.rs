@@ -1,4 +1,4 @@
-//! What is known of a kernel module, and what of it has changed.
+//! Known facts of a kernel module, and those that have changed.
 
 use arrayvec::ArrayString;
 use panoptes_decoders::address::KernelVa;
@@ -12,7 +12,7 @@ pub(super) const fn without(views: ModuleViews, others: ModuleViews) -> ModuleVi
     ModuleViews(views.0 & !others.0)
 }
 
-/// What is known of a kernel module.
+/// Known facts of a kernel module.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ModuleFacts {
     /// `struct module *`

@@ -34,7 +34,7 @@ use super::process::Process;
 use crate::loss::Loss;
 use crate::time::{Monotonic, SECOND_NS};
 use crate::walk::{ModuleRow, ModuleScan, ModuleViews, Snapshot, module_view};
-use hidden::{HiddenModule, Reading};
+use hidden::{HiddenModule, ModuleRead};
 
 /// Maximum number of modules that are tracked. A machine with every driver of a distribution in use
 /// has some 250.
@@ -310,7 +310,7 @@ impl MachineState {
 
     fn update_module(&mut self, row: &ModuleRow, is_quiet: bool, update: &mut Update<'_>) {
         let snapshot = update.snapshot;
-        let at = Reading::of(snapshot, update.now.real);
+        let at = ModuleRead::of(snapshot, update.now.real);
         let (facts, directory) = (ModuleFacts::read(row, at.complete), row.module.kobject_sd);
         let known = self.modules.table.find(&ModuleKey(row.address.0));
         let other = known.filter(|&id| {

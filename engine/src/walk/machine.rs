@@ -8,8 +8,8 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use super::cgroups::CSS_SET_HEADS;
 use super::containers::host_name;
+use super::machine_row::Machine;
 use super::modules::{push_marks, take_marks};
-use super::snapshot::Machine;
 use super::{Budget, Kernel, ScannedMemory, Walker};
 
 /// `VSYSCALL_ADDR` (arch/x86/include/uapi/asm/vsyscall.h).

@@ -27,6 +27,7 @@ mod interfaces;
 mod kernel;
 mod losses;
 mod machine;
+mod machine_row;
 mod memory;
 mod module_details;
 mod module_loaders;
@@ -79,6 +80,7 @@ pub use copied::MemoryCopyMode;
 pub(crate) use descriptors::TABLE_MAX;
 pub use kernel::{Kernel, Roots};
 pub use losses::{Losses, ScanPart};
+pub use machine_row::{Machine, ModuleMarks};
 pub use module_rows::{
     MODULES_MAX, ModuleBuildId, ModuleLoader, ModuleRow, ModuleScan, ModuleSection, ModuleViews,
     module_view,
@@ -88,9 +90,9 @@ pub(crate) use queries::user;
 pub use ring_rows::{QueueRow, RING_SLOT, RingRow, number_of, slot_of};
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
-    FileRow, FilesRow, HostName, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,
-    ModuleMarks, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span,
-    SuperBlockRow, TerminalRow, ThreadRow, UserGroupIds, UserNamespaceRow, Views, VmaRow, view,
+    FileRow, FilesRow, HostName, Index, InodeRow, InterfaceRow, KernfsRow, MmRow, MountRow,
+    NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span, SuperBlockRow,
+    TerminalRow, ThreadRow, UserGroupIds, UserNamespaceRow, Views, VmaRow, view,
 };
 pub use stability::TaskFate;
 pub use tables::Snapshot;

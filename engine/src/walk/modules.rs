@@ -20,9 +20,10 @@ use panoptes_decoders::layout::{PackedField, View, u64_at};
 use panoptes_tables::{AddressMap, HashKey, Insertion, room};
 
 use super::losses::WalkedStructure;
+use super::machine_row::ModuleMarks;
 use super::module_loaders::THREADS_ASKED_MAX;
 use super::module_rows::{MODULES_MAX, ModuleRow, ModuleScan, ModuleViews, USES_MAX, module_view};
-use super::snapshot::{Index, ModuleMarks, ThreadRow};
+use super::snapshot::{Index, ThreadRow};
 use super::{Kernel, ScannedMemory, Scope, Walker, fetch};
 use crate::address::MemoryReader;
 

@@ -10,13 +10,14 @@ use super::budget::DeferredWork;
 use super::capability_sets::CapabilitySets;
 use super::copied::MemoryCopyMode;
 use super::losses::Losses;
+use super::machine_row::Machine;
 use super::module_rows::ModuleScan;
 use super::port_set::UdpPorts;
 use super::ring_rows::{QUEUES_MAX, QueueRow, RINGS_MAX, RingRow};
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
-    FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow, MountRow, NameRow,
-    NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, VmaRow,
+    FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, MmRow, MountRow, NameRow, NetRow,
+    ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, VmaRow,
 };
 use crate::address::ReadCost;
 use crate::limits::Limits;

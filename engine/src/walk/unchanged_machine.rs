@@ -17,7 +17,7 @@ use panoptes_tables::room;
 use super::carry_over::RUN_QUEUES_MAX;
 use super::interfaces::INTERFACES_EVERY_SCANS;
 use super::losses::WalkedStructure;
-use super::snapshot::Machine;
+use super::machine_row::Machine;
 use super::views::RUN_QUEUES_EVERY_SCANS;
 use super::{Kernel, ScanError, ScannedMemory, Scope, Snapshot, Walker};
 use crate::address::MemoryReader;

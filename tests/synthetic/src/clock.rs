@@ -43,7 +43,7 @@ impl Machine {
         self.interrupt(|machine| machine.advance_clock(nanoseconds));
     }
 
-    /// The same in the middle of an operation: its stores go on waiting to be played.
+    /// The same in the middle of an operation, whose stores still wait to be played.
     pub fn tick_amid(&mut self, nanoseconds: u64) {
         self.memory.set_amid(true);
         self.tick(nanoseconds);

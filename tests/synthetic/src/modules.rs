@@ -304,7 +304,7 @@ impl Machine {
         if let Some(uses) = layout.source_list {
             self.memory.list_init(address.plus(uses.offset.into()));
         }
-        // Whoever loads a module uses it until it has started.
+        // The load of a module uses it until it has started.
         self.put_references(address, 1);
         if let Some(build_id) = layout.build_id {
             self.memory.write(address.plus(build_id.offset.into()), &module.build_id);

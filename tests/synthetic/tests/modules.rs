@@ -42,7 +42,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch; the modules that are there are reported as loaded.
+    /// Begins to watch. The modules of the machine are reported as loaded.
     fn new(release: &str) -> Self {
         let mut machine = machine(release, 6);
         let watcher = Watcher::new(&machine.discover());

@@ -15,7 +15,7 @@ const WHOLE_READS: u8 = 2;
 
 /// What a read of modules proves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading {
+pub(super) struct ModuleRead {
     /// Views that were followed to their ends.
     pub(super) complete: ModuleViews,
     /// Whether nothing changed meanwhile.
@@ -28,7 +28,7 @@ pub(super) struct Reading {
     now: RealTime,
 }
 
-impl Reading {
+impl ModuleRead {
     pub(super) fn of(snapshot: &Snapshot, now: RealTime) -> Self {
         let ModuleScan { complete, quiet, .. } = snapshot.modules;
         Self {
@@ -62,7 +62,7 @@ pub(super) struct HiddenModule {
 impl HiddenModule {
     /// Counts a read in which these views lack it. Returns the views that hide it, if that is
     /// certain and was not reported.
-    pub(super) fn note(&mut self, missing: ModuleViews, at: &Reading) -> Option<ModuleViews> {
+    pub(super) fn note(&mut self, missing: ModuleViews, at: &ModuleRead) -> Option<ModuleViews> {
         let still = self.from.and(missing);
         if !still.is_empty() {
             self.from = still;
@@ -97,7 +97,7 @@ impl HiddenModule {
         !without(self.from, self.reported).is_empty()
     }
 
-    fn is_certain(&self, at: &Reading) -> bool {
+    fn is_certain(&self, at: &ModuleRead) -> bool {
         if at.is_copied {
             // A copy never changes, so its first read shows as much as all others together.
             return at.is_quiet;
