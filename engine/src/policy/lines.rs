@@ -319,6 +319,10 @@ impl LineScratch {
         self.modules.sort_unstable_by_key(|&index| {
             modules.rows.at(index).map(|row| (row.module.name, row.address))
         });
+        // Made once: to move so many would cost more than the lines.
+        let mut names = ArrayVec::<&[u8], MODULES_MAX>::new();
+        let mut holders = ArrayVec::<Text<'_>, MODULES_MAX>::new();
+        let mut sections = ArrayVec::new();
         for &index in &self.modules {
             let Some(row) = modules.rows.at(index) else { continue };
             let facts = ModuleFacts::read(row, modules.complete);
@@ -326,13 +330,12 @@ impl LineScratch {
             if facts.stage == ModuleStage::Unformed && facts.missing.is_empty() {
                 continue;
             }
-            let holders = modules.holders_of(row).take(MODULES_MAX);
-            let mut holders: ArrayVec<&[u8], MODULES_MAX> =
-                holders.map(|holder| holder.module.name()).collect();
-            holders.sort_unstable();
-            let holders: ArrayVec<Text<'_>, MODULES_MAX> =
-                holders.into_iter().map(Text::new).collect();
-            let (sections, is_cut) = sections_of(snapshot, index);
+            names.clear();
+            names.extend(modules.holders_of(row).take(MODULES_MAX).map(|one| one.module.name()));
+            names.sort_unstable();
+            holders.clear();
+            holders.extend(names.iter().map(|name| Text::new(name)));
+            let is_cut = list_sections(snapshot, index, &mut sections);
             let words = ModuleWords::of(&facts);
             let version = row.version.as_str();
             lines.write(&ScanLine::new(&KernelModuleDetails {
@@ -370,20 +373,22 @@ impl LineScratch {
     }
 }
 
-/// The sections of a kernel module, sorted by name, and whether it has more.
-fn sections_of(
-    snapshot: &Snapshot,
+/// Lists the sections of a kernel module, sorted by name. Returns whether it has more.
+fn list_sections<'a>(
+    snapshot: &'a Snapshot,
     module: Index<ModuleRow>,
-) -> (ArrayVec<KernelModuleSection<'_>, LINE_SECTIONS_MAX>, bool) {
+    listed: &mut ArrayVec<KernelModuleSection<'a>, LINE_SECTIONS_MAX>,
+) -> bool {
+    listed.clear();
     let mut of_module = snapshot.modules.sections.iter().filter(|section| section.module == module);
-    let mut sections: ArrayVec<&ModuleSection, LINE_SECTIONS_MAX> =
-        of_module.by_ref().take(LINE_SECTIONS_MAX).collect();
+    let mut sections = ArrayVec::<&ModuleSection, LINE_SECTIONS_MAX>::new();
+    sections.extend(of_module.by_ref().take(LINE_SECTIONS_MAX));
     sections.sort_unstable_by_key(|section| (section.name, section.address));
-    let described = sections.into_iter().map(|section| KernelModuleSection {
+    listed.extend(sections.iter().map(|section| KernelModuleSection {
         section_name: Text::new(c_string(&section.name)),
         section_address: MemoryAddress(section.address),
-    });
-    (described.collect(), of_module.next().is_some())
+    }));
+    of_module.next().is_some()
 }
 
 /// Every process with its id, sorted by id.
