@@ -136,6 +136,8 @@ fn modules_are_listed_reported_and_found(flavor: Flavor) {
     let mut guest = inside::boot(flavor);
     assert_exact(&mut guest);
     let watcher = Watch::of(&guest).attached();
+    // A module that is unloaded before the first scan is never seen.
+    barrier::passed(&mut guest, &watcher);
     act(&mut guest, &watcher, &format!("rmmod {MODULE}"), "kernel_module_unloaded");
     let insert = format!("insmod {}", file());
     let loaded = act(&mut guest, &watcher, &insert, "kernel_module_loaded");
@@ -203,6 +205,7 @@ fn a_module_that_hides_itself_is_reported() {
         spec.files.push(("vanish.ko".to_owned(), vanish));
     });
     let watcher = Watch::of(&guest).attached();
+    barrier::passed(&mut guest, &watcher);
     // A start that takes seconds: scans see who is in the system call. It has no signature.
     let process_id = inside::start(&mut guest, "insmod /vanish.ko milliseconds=3000");
     let loaded =
