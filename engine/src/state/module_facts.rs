@@ -3,14 +3,10 @@
 use arrayvec::ArrayString;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::module::{MODULE_NAME_BYTES, ModuleStage};
+use panoptes_decoders::layout::c_string;
 use panoptes_decoders::maybe::MaybeU32;
 
 use crate::walk::{ModuleBuildId, ModuleRow, ModuleViews};
-
-/// The views of one set that are not in the other.
-pub(super) const fn without(views: ModuleViews, others: ModuleViews) -> ModuleViews {
-    ModuleViews(views.0 & !others.0)
-}
 
 /// Known facts of a kernel module.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,14 +57,13 @@ impl ModuleFacts {
             build_id: row.build_id,
             is_signed: module.is_signed,
             views: row.views,
-            missing: without(row.must_show().and(complete), row.views),
+            missing: row.missing(complete),
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &[u8] {
-        let length = self.name.iter().position(|&byte| byte == 0);
-        &self.name[..length.unwrap_or(self.name.len())]
+        c_string(&self.name)
     }
 
     /// What differs from earlier facts of the same module, as far as both are known.

@@ -46,6 +46,12 @@ impl ModuleViews {
         Self(self.0 & other.0)
     }
 
+    /// The views that are not in the other set.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether the set has one of these [`module_view`]s.
     pub const fn has(self, views: u16) -> bool {
         self.0 & views != 0
@@ -101,6 +107,11 @@ impl ModuleRow {
         let is_live = self.module.stage == ModuleStage::Live;
         let object = if is_live { module_view::KSET } else { 0 };
         ModuleViews(module_view::LIST | module_view::TREE | object)
+    }
+
+    /// The complete views that must show it and do not.
+    pub fn missing(&self, complete: ModuleViews) -> ModuleViews {
+        self.must_show().and(complete).without(self.views)
     }
 }
 

@@ -479,7 +479,7 @@ impl Walker {
 impl ModuleRow {
     /// Whether one of these views lacks it and must show it.
     fn lacks(&self, complete: ModuleViews) -> bool {
-        !self.views.is_empty() && complete.and(self.must_show()).0 & !self.views.0 != 0
+        !self.views.is_empty() && !self.missing(complete).is_empty()
     }
 }
 

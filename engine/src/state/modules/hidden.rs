@@ -1,6 +1,5 @@
 //! The views that hide a kernel module, and when that is certain.
 
-use crate::state::module_facts::without;
 use crate::time::{RealTime, SECOND_NS};
 use crate::walk::{ModuleScan, ModuleViews, Snapshot};
 
@@ -66,11 +65,11 @@ impl HiddenModule {
         let still = self.from.and(missing);
         if !still.is_empty() {
             self.from = still;
-        } else if !without(self.from, at.complete).is_empty() {
+        } else if !self.from.without(at.complete).is_empty() {
             // The view that hid it was not followed to its end.
             return None;
         } else if missing.is_empty() {
-            let is_whole = without(self.reported, at.complete).is_empty();
+            let is_whole = self.reported.without(at.complete).is_empty();
             let whole_reads = self.whole_reads.saturating_add(at.counts * u8::from(is_whole));
             let is_over = whole_reads >= WHOLE_READS;
             let reported = if is_over { ModuleViews::NONE } else { self.reported };
@@ -94,7 +93,7 @@ impl HiddenModule {
 
     /// Whether a view hides the module that was not reported.
     fn has_news(&self) -> bool {
-        !without(self.from, self.reported).is_empty()
+        !self.from.without(self.reported).is_empty()
     }
 
     fn is_certain(&self, at: &ModuleRead) -> bool {
