@@ -84,7 +84,7 @@ impl Reporter<'_> {
     /// Reports a change of a module.
     pub(super) fn module(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
         match *change {
-            Change::ModuleLoaded { module, process, .. } => {
+            Change::ModuleLoaded { module, process } => {
                 self.module_event(cx, Activity::KernelModuleLoaded, module, process);
             }
             Change::ModuleUnloaded { module, process } => {

@@ -145,8 +145,6 @@ pub enum Change<'a> {
         module: &'a ModuleFacts,
         /// The process that loads it, if a scan saw only one that loads modules.
         process: Option<&'a Process>,
-        /// Whether a view that must show it lacks it at present.
-        is_hidden: bool,
     },
     /// No view has a kernel module any more.
     ModuleUnloaded {

@@ -330,9 +330,8 @@ impl MachineState {
         if begins && !is_quiet {
             let module = &tracked.facts;
             let process = user_of((&self.processes, self.rows.as_slice()), snapshot, false);
-            let is_hidden = !module.missing.is_empty();
             let mut emitter = update.emitter(&self.containers, &mut self.names);
-            emitter.emit(&Change::ModuleLoaded { module, process, is_hidden });
+            emitter.emit(&Change::ModuleLoaded { module, process });
         }
         if !what.is_empty() && tracked.is_announced {
             let mut emitter = update.emitter(&self.containers, &mut self.names);

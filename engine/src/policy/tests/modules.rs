@@ -50,7 +50,7 @@ fn a_module_that_is_loaded_has_its_process() {
     let module = facts(ALL);
     let cx = reader.state.scan_context(&reader.snapshot, reader.now);
     for change in [
-        Change::ModuleLoaded { module: &module, process, is_hidden: false },
+        Change::ModuleLoaded { module: &module, process },
         Change::ModuleUnloaded { module: &module, process: None },
     ] {
         reader.policy.reporter(&mut reader.producer).change(&cx, &change);
@@ -135,7 +135,7 @@ fn a_hidden_module_raises_an_alert_with_all_views() {
 fn a_flood_of_modules_is_summed_up() {
     let mut reader = Reader::new(&Limits { events_per_second: 2, ..limits() });
     let module = facts(ALL);
-    let loaded = Change::ModuleLoaded { module: &module, process: None, is_hidden: false };
+    let loaded = Change::ModuleLoaded { module: &module, process: None };
     assert_eq!(names(&records(&mut reader, &[loaded; 5])), ["kernel_module_loaded"; 2]);
     assert_eq!(reader.finish(), 0);
     let sums = reader.records();

@@ -245,9 +245,8 @@ fn module(change: &Change<'_>) -> String {
         process.map_or_else(String::new, |process| format!(" by {}", process.process_id()))
     };
     match change {
-        Change::ModuleLoaded { module, process, is_hidden } => {
-            let hidden = if *is_hidden { " hidden" } else { "" };
-            format!("+module {}{}{hidden}", text(module.name()), by(*process))
+        Change::ModuleLoaded { module, process } => {
+            format!("+module {}{}", text(module.name()), by(*process))
         }
         Change::ModuleUnloaded { module, process } => {
             format!("-module {}{}", text(module.name()), by(*process))
