@@ -13,7 +13,6 @@ use panoptes_records::activities::Activity;
 use panoptes_records::json::text::Text;
 use panoptes_records::record::detection::Confidence;
 use panoptes_records::record::kernel_module::{KernelModuleAttribute, KernelModuleDetails};
-use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::{Details, Record};
 
 use super::changes::describe_process;
@@ -176,17 +175,7 @@ impl Reporter<'_> {
     /// Reports how many events of modules were not written in the last second.
     pub(super) fn sum_up_module_events(&mut self, cx: &ScanContext<'_>) {
         for (activity, more) in self.policy.module_events.take() {
-            let mut reason = ArrayString::<160>::new();
-            let name = activity.name();
-            let _ = write!(reason, "{more} more events {name} were not written");
-            let details = SystemActivityDetails {
-                reason: reason.as_str().into(),
-                activity: Some(name),
-                count: Some(more.into()),
-                ..SystemActivityDetails::default()
-            };
-            let accepted = self.try_system(cx, Activity::EventsSummedUp, &details);
-            self.count_refused_events(accepted, more.into());
+            self.more_events_of_others(cx, activity, more.into(), "");
         }
     }
 }

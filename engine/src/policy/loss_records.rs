@@ -56,7 +56,8 @@ impl Reporter<'_> {
             }
         }
         for (activity, more) in self.policy.floods.take_untracked() {
-            self.more_events_of_others(cx, activity, more);
+            let whose = " of processes that are not tracked any more";
+            self.more_events_of_others(cx, activity, more, whose);
         }
         self.sum_up_module_events(cx);
         self.policy.floods.begin_period(cx.now.monotonic);
@@ -91,13 +92,17 @@ impl Reporter<'_> {
         self.count_refused_events(accepted, more.into());
     }
 
-    fn more_events_of_others(&mut self, cx: &ScanContext<'_>, activity: Activity, more: u64) {
+    /// Reports how many events were not written that have no tracked process.
+    pub(super) fn more_events_of_others(
+        &mut self,
+        cx: &ScanContext<'_>,
+        activity: Activity,
+        more: u64,
+        whose: &str,
+    ) {
         let mut reason = ArrayString::<160>::new();
         let name = activity.name();
-        let _ = write!(
-            reason,
-            "{more} more events {name} of processes that are not tracked any more were not written"
-        );
+        let _ = write!(reason, "{more} more events {name}{whose} were not written");
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             activity: Some(name),
@@ -109,7 +114,7 @@ impl Reporter<'_> {
     }
 
     /// Counts the events of a sum that found no room as lost.
-    pub(super) fn count_refused_events(&mut self, accepted: Acceptance, more: u64) {
+    fn count_refused_events(&mut self, accepted: Acceptance, more: u64) {
         if accepted == Acceptance::No {
             self.policy.gaps.refused[0] += more;
             self.out.count_refused(more);
