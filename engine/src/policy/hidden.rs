@@ -53,16 +53,8 @@ pub(super) fn reason(
 }
 
 fn write_views(out: &mut ArrayString<REASON_BYTES_MAX>, views: Views, last: &str) {
-    let count = NAMES.iter().filter(|(bit, _)| views.has(*bit)).count();
-    let named = NAMES.iter().filter(|(bit, _)| views.has(*bit));
-    for (at, (_, name)) in named.enumerate() {
-        let between = match at {
-            0 => "",
-            _ if at + 1 == count => last,
-            _ => ", ",
-        };
-        let _ = write!(out, "{between}{name}");
-    }
+    let names = NAMES.iter().filter(|(bit, _)| views.has(*bit)).map(|(_, name)| *name);
+    let _ = write!(out, "{}", subject_names::list(names, last));
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use panoptes_records::record::{Details, Record};
 
 use super::changes::describe_process;
 use super::evidence::AlertEvidence;
-use super::module_words::{ModuleWords, write_views};
+use super::module_words::{ModuleWords, names_of};
 use super::techniques::HIDDEN_MODULE;
 use super::write::EventSubject;
 use super::{Reporter, describe};
@@ -187,12 +187,11 @@ fn reason(module: &ModuleFacts, scans: u32) -> ArrayString<REASON_BYTES_MAX> {
     // The whole sentence fits: see the test of all views.
     let _ = write!(
         reason,
-        "the module {} ({text_bytes} bytes of code at {text}) is not in ",
-        module.name().escape_ascii()
+        "the module {} ({text_bytes} bytes of code at {text}) is not in {}, but in {}",
+        module.name().escape_ascii(),
+        names_of(module.missing, " or "),
+        names_of(module.views, " and ")
     );
-    let _ = write_views(&mut reason, module.missing, " or ");
-    let _ = reason.write_str(", but in ");
-    let _ = write_views(&mut reason, module.views, " and ");
     // A copy of memory shows it once.
     if scans > 1 {
         let _ = write!(reason, ", in {scans} scans in a row");

@@ -1,10 +1,11 @@
 //! What the facts of a kernel module have as bits, in the words of records.
 
-use core::fmt;
+use core::fmt::Display;
 
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_records::record::kernel_module::KernelModuleView;
 
+use super::subject_names;
 use crate::state::modules::ModuleFacts;
 use crate::walk::{ModuleViews, module_view};
 
@@ -62,23 +63,10 @@ fn taints(bits: u64) -> ArrayString<{ TAINTS.len() }> {
     letters
 }
 
-/// Writes the names of views.
-pub(super) fn write_views(
-    out: &mut impl fmt::Write,
-    views: ModuleViews,
-    last: &str,
-) -> fmt::Result {
-    let count = VIEWS.iter().filter(|(bit, ..)| views.has(*bit)).count();
-    let named = VIEWS.iter().filter(|(bit, ..)| views.has(*bit));
-    for (at, (_, _, name)) in named.enumerate() {
-        let between = match at {
-            0 => "",
-            _ if at + 1 == count => last,
-            _ => ", ",
-        };
-        write!(out, "{between}{name}")?;
-    }
-    Ok(())
+/// The names of views, with `last` before the last one.
+pub(super) fn names_of(views: ModuleViews, last: &str) -> impl Display {
+    let names = VIEWS.iter().filter(move |(bit, ..)| views.has(*bit)).map(|(.., name)| *name);
+    subject_names::list(names, last)
 }
 
 #[cfg(test)]
@@ -102,10 +90,9 @@ mod tests {
             ModuleWords::of(&ModuleFacts::read(&ModuleRow { views, ..ModuleRow::default() }, all));
         assert_eq!(words.shown[..], [KernelModuleView::Tree]);
         assert_eq!(words.missing[..], [KernelModuleView::List, KernelModuleView::Kset]);
-        let mut text = ArrayString::<128>::new();
-        write_views(&mut text, all, " or ").unwrap();
+        let text = names_of(all, " or ").to_string();
         let expected =
             "the kernel's list of modules, the tree of the addresses of modules or /sys/module";
-        assert_eq!(text.as_str(), expected);
+        assert_eq!(text, expected);
     }
 }

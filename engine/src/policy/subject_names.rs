@@ -1,4 +1,4 @@
-//! How a reason names the file or the process that it is about.
+//! How a reason names the file or the process that it is about, and lists names.
 //!
 //! A watched system chooses these names, so each is escaped, and has a bounded length.
 
@@ -44,6 +44,22 @@ pub(super) fn process(name: &[u8], process_id: u32) -> impl Display {
     fmt::from_fn(move |f| match name {
         [] => write!(f, "process {process_id}"),
         name => write!(f, "{} (process {process_id})", name.escape_ascii()),
+    })
+}
+
+/// Names with commas between them, and `last` before the last one.
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str> + Clone, last: &str) -> impl Display {
+    fmt::from_fn(move |f| {
+        let count = names.clone().count();
+        for (at, name) in names.clone().enumerate() {
+            let between = match at {
+                0 => "",
+                _ if at + 1 == count => last,
+                _ => ", ",
+            };
+            write!(f, "{between}{name}")?;
+        }
+        Ok(())
     })
 }
 
