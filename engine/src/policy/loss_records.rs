@@ -56,8 +56,8 @@ impl Reporter<'_> {
             }
         }
         for (activity, more) in self.policy.floods.take_untracked() {
-            let whose = " of processes that are not tracked any more";
-            self.more_events_of_others(cx, activity, more, whose);
+            let owners = " of processes that are not tracked any more";
+            self.more_events_of_others(cx, activity, more, owners);
         }
         self.sum_up_module_events(cx);
         self.policy.floods.begin_period(cx.now.monotonic);
@@ -75,9 +75,9 @@ impl Reporter<'_> {
         }
         let mut reason = ArrayString::<160>::new();
         let name = activity.name();
-        let whose =
+        let owners =
             if is_of_children(activity) { "this process's children" } else { "this process" };
-        let _ = write!(reason, "{more} more events {name} of {whose} were not written");
+        let _ = write!(reason, "{more} more events {name} of {owners} were not written");
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             activity: Some(name),
@@ -98,11 +98,11 @@ impl Reporter<'_> {
         cx: &ScanContext<'_>,
         activity: Activity,
         more: u64,
-        whose: &str,
+        owners: &str,
     ) {
         let mut reason = ArrayString::<160>::new();
         let name = activity.name();
-        let _ = write!(reason, "{more} more events {name}{whose} were not written");
+        let _ = write!(reason, "{more} more events {name}{owners} were not written");
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             activity: Some(name),
