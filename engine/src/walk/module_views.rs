@@ -3,12 +3,12 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::module::{MODULE_PARTS, ModTreeNode};
+use panoptes_decoders::kernel::module::{MODULE_PARTS, ModTreeNode, ModuleStage};
 use panoptes_decoders::kernel::rb_tree::{RbLinks, RbNode};
 use panoptes_decoders::layout::{View, u64_at};
 
 use super::memory::visit;
-use super::module_rows::{MODULES_MAX, module_view};
+use super::module_rows::{MODULES_MAX, ModuleRow, module_view};
 use super::modules::{KSET_OTHERS_MAX, ModuleWalk, module_layouts};
 use super::{ScannedMemory, WalkScratch, Walker, fetch_each};
 use crate::address::MemoryReader;
@@ -90,7 +90,12 @@ impl Walker {
         let nodes = tree_layouts(&kernel.layouts)?;
         let (in_module, layout) = nodes;
         let offset = module_layouts(&kernel.layouts)?.first_tree_node()?;
-        let first = self.snapshot.modules.rows.iter().find(|row| !row.views.is_empty())?;
+        // The kernel adds no part without memory (`mod_tree_insert`, kernel/module/tree_lookup.c).
+        let is_in_tree = |row: &&ModuleRow| {
+            let is_live = row.module.stage == ModuleStage::Live;
+            !row.views.is_empty() && is_live && row.module.text().size > 0
+        };
+        let first = self.snapshot.modules.rows.iter().find(is_in_tree)?;
         let mut root = first.address.plus(offset).plus(in_module.node.offset.into());
         for _ in 0..TREE_DEPTH_MAX {
             let bytes = memory.read_bytes(&mut self.reader, root, layout.size);
@@ -199,8 +204,9 @@ impl Walker {
         kernel.layouts.module_kobject.as_ref()?;
         let variable = kernel.roots.module_kset;
         let kset = if variable.is_null() {
-            let modules = self.snapshot.modules.rows.iter().map(|row| row.module.kset);
-            modules.filter(|kset| kset.is_plausible()).min()?
+            let shown = self.snapshot.modules.rows.iter().filter(|row| !row.views.is_empty());
+            let ksets = shown.map(|row| row.module.kset);
+            ksets.filter(|kset| kset.is_plausible()).min()?
         } else {
             let bytes = memory.read_bytes(&mut self.reader, variable, 8);
             let Some(bytes) = bytes else {

@@ -106,6 +106,24 @@ impl ModuleScene {
         });
     }
 
+    /// Takes the symbols away. A file leads to the second module, and the head of the list alone is
+    /// in the kernel's image.
+    fn lose_symbols(&mut self) {
+        self.kernel.roots = crate::walk::Roots::default();
+        self.kernel.space.image = self.head..self.head + 16;
+        self.add_file(self.modules[1]);
+        self.walker.forget();
+    }
+
+    /// Adds an open file whose operations belong to a module.
+    fn add_file(&mut self, module: u64) {
+        let operations = self.memory.structure();
+        self.memory.set(operations, "file_operations", "owner", module);
+        let mut row = FileRow { address: va(operations), ..FileRow::default() };
+        row.open.op = va(operations);
+        self.walker.snapshot.files.row_of(operations, || row).unwrap();
+    }
+
     fn scan(&self) -> &ModuleScan {
         &self.walker.snapshot.modules
     }
@@ -295,18 +313,29 @@ fn a_kernel_without_symbols_leads_to_its_modules() {
     scene.kernel.roots = crate::walk::Roots::default();
     scene.read();
     assert!(!scene.scan().is_fresh, "nothing leads to them");
-    // The head alone is in the kernel's image.
-    scene.kernel.space.image = scene.head..scene.head + 16;
-    let operations = scene.memory.structure();
-    scene.memory.set(operations, "file_operations", "owner", scene.modules[1]);
-    let mut row = FileRow { address: va(1), ..FileRow::default() };
-    row.open.op = va(operations);
-    scene.walker.snapshot.files.row_of(1, || row).unwrap();
-    scene.walker.forget();
+    scene.lose_symbols();
     scene.read();
     assert_eq!(scene.views(), [ALL; 3]);
     assert!(scene.scan().is_fresh && !scene.scan().quiet, "nothing shows the lock");
     assert_eq!(scene.scan().complete.0, ALL);
+}
+
+/// It is the first one in the list, and has data alone.
+#[test]
+fn a_module_without_code_does_not_lead_to_the_tree() {
+    const PART: u64 = 72;
+    let mut scene = ModuleScene::new(3);
+    let at = scene.modules.clone();
+    scene.memory.put(at[0] + FIRST_PART + 8, 0);
+    scene.memory.put(at[0] + PART + TREE_NODE, at[0]);
+    scene.link(&at, &[at[0] + PART, at[1], at[2]], &at);
+    // The kernel never changed the node of the code.
+    for word in 0..6 {
+        scene.memory.put(at[0] + TREE_NODE + 8 + 8 * word, 0);
+    }
+    scene.lose_symbols();
+    scene.read();
+    assert_eq!((scene.views(), scene.scan().complete.0), (vec![ALL; 3], ALL));
 }
 
 #[test]
