@@ -19,6 +19,8 @@ const ASKED_MAX: usize = 1024;
 const DEVICES_MAX: usize = 16;
 /// Maximum number of modules from which the list is looked for.
 const SEEDS_MAX: usize = 16;
+/// Number of links that are followed from all of them together. Each costs a round.
+const SEED_STEPS_MAX: usize = 2 * MODULES_MAX;
 
 impl Walker {
     /// The head of the list of modules; null if neither a symbol nor a module leads to it.
@@ -114,17 +116,24 @@ impl Walker {
 
     /// The list that the first good one of the listed modules is in; null if there is none.
     fn list_of_seeds(&mut self, memory: &mut ScannedMemory<'_>) -> KernelVa {
+        let mut steps = SEED_STEPS_MAX;
         for at in 0..self.modules.wanted.len() {
             let seed = self.modules.wanted[at];
-            if let Some(list) = self.list_of_seed(memory, seed) {
+            if let Some(list) = self.list_of_seed(memory, seed, &mut steps) {
                 return list;
             }
         }
         KernelVa::NULL
     }
 
-    /// The head of the list that a module is in: the only link of it in the kernel's image.
-    fn list_of_seed(&mut self, memory: &mut ScannedMemory<'_>, seed: KernelVa) -> Option<KernelVa> {
+    /// The head of the list that a module is in: the only link of it in the kernel's image. Takes
+    /// at most so many steps, and lowers their number.
+    fn list_of_seed(
+        &mut self,
+        memory: &mut ScannedMemory<'_>,
+        seed: KernelVa,
+        steps: &mut usize,
+    ) -> Option<KernelVa> {
         let layouts = module_layouts(&memory.kernel.layouts)?;
         self.reader.clear();
         self.reader.push(&memory.kernel.space, seed, &layouts.module.packing);
@@ -137,7 +146,8 @@ impl Walker {
         }
         self.visited.clear();
         let mut link = own;
-        for _ in 0..=MODULES_MAX {
+        while let Some(left) = steps.checked_sub(1) {
+            *steps = left;
             if memory.kernel.space.image.contains(&link.0) {
                 return Some(link);
             }

@@ -320,6 +320,28 @@ fn a_kernel_without_symbols_leads_to_its_modules() {
     assert_eq!(scene.scan().complete.0, ALL);
 }
 
+/// Each of them leads to a long list of its own, which does not lead to the kernel's image.
+#[test]
+fn all_ways_to_the_list_together_take_so_many_rounds() {
+    const LINKS: u64 = 1000;
+    let mut scene = ModuleScene::new(16);
+    scene.lose_symbols();
+    for at in scene.modules.clone() {
+        let list = scene.memory.room(8 * LINKS + 16);
+        for link in 0..LINKS {
+            scene.memory.put(list + 8 * link, list + 8 * (link + 1));
+        }
+        let last = list + 8 * LINKS + 8;
+        scene.memory.put(last, at + 8);
+        scene.memory.put(at + 8, list);
+        scene.memory.put(at + 16, last);
+        scene.add_file(at);
+    }
+    scene.read();
+    assert!(!scene.scan().is_fresh);
+    assert!(scene.memory.batches < 3000, "{}", scene.memory.batches);
+}
+
 /// It is the first one in the list, and has data alone.
 #[test]
 fn a_module_without_code_does_not_lead_to_the_tree() {
