@@ -148,12 +148,10 @@ fn rounds_of_places(snapshot: &Snapshot) -> u64 {
 }
 
 /// Number of rounds that read the modules: the depth of the red-black tree of their two memory
-/// regions, and the users of the module that has most.
+/// regions.
 fn rounds_of_modules(snapshot: &Snapshot) -> u64 {
-    let modules = &snapshot.modules;
-    let users = modules.rows.iter().map(|row| row.holders.len()).max().unwrap_or(0);
-    let nodes = 2 * modules.rows.len() as u64;
-    2 * u64::from((nodes + 1).ilog2()) + users as u64
+    let nodes = 2 * snapshot.modules.rows.len() as u64;
+    2 * u64::from((nodes + 1).ilog2())
 }
 
 /// Largest depth of a tree of areas if it is a red-black tree: twice the logarithm of its size.

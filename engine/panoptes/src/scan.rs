@@ -328,7 +328,7 @@ fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
         command_lines: user_memory.command_lines,
         udp_ports: false,
         modules,
-        module_sections: modules,
+        module_details: modules,
     }
 }
 

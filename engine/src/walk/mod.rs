@@ -129,12 +129,14 @@ pub struct Scope {
     pub udp_ports: bool,
     /// Kernel modules.
     pub modules: bool,
-    /// Their sections, for which [`Walker::with_sections`] makes room.
-    pub module_sections: bool,
+    /// Their users, and their sections, for which [`Walker::with_sections`] makes room. Only lines
+    /// of a scan have them.
+    pub module_details: bool,
 }
 
 impl Scope {
-    /// All that `panoptes watch` reports. It needs no ports of UDP, and no sections of modules.
+    /// All that `panoptes watch` reports. It needs no ports of UDP, and no users and sections of
+    /// modules.
     pub const ALL: Self = Self {
         files: true,
         memory: true,
@@ -143,7 +145,7 @@ impl Scope {
         command_lines: true,
         udp_ports: false,
         modules: true,
-        module_sections: false,
+        module_details: false,
     };
     /// Processes and threads, without their arguments.
     pub const LEAST: Self = Self {
@@ -154,7 +156,7 @@ impl Scope {
         command_lines: false,
         udp_ports: false,
         modules: false,
-        module_sections: false,
+        module_details: false,
     };
 }
 

@@ -13,7 +13,7 @@ use panoptes_decoders::layout::{View, c_string, u64_at};
 
 use super::losses::WalkedStructure;
 use super::module_rows::{
-    ModuleBuildId, ModuleRow, ModuleScan, ModuleSection, SECTION_NAME_BYTES, USES_MAX,
+    MODULES_MAX, ModuleBuildId, ModuleRow, ModuleScan, ModuleSection, SECTION_NAME_BYTES, USES_MAX,
 };
 use super::snapshot::Index;
 use super::{ScannedMemory, WalkScratch, Walker, fetch, fetch_each};
@@ -121,7 +121,14 @@ impl Walker {
         let used = scan.rows.indexed().filter(|&(_, row)| row.module.users[0] != end(row));
         links.extend(used.map(|(index, row)| (index, row.module.users[0])));
         let mut left = USES_MAX;
+        // Each module uses another one once.
+        let mut rounds = 0..MODULES_MAX;
         while !links.is_empty() {
+            if rounds.next().is_none() {
+                let stop = EarlyStop::TooLong { limit: MODULES_MAX as u32 };
+                losses.stop(WalkedStructure::ModuleUses, stop);
+                break;
+            }
             below.clear();
             let push = |reader: &mut MemoryReader, space: &_, (_, link): &(_, KernelVa)| {
                 reader.push(space, link.minus(layout.source_list.offset.into()), &layout.packing)

@@ -137,7 +137,7 @@ pub struct ModuleLoader {
 pub struct ModuleScan {
     /// Modules that a view shows. Only a scan that [`Self::is_fresh`] has any.
     pub rows: Rows<ModuleRow>,
-    /// Users of modules, grouped by the module that they use.
+    /// Users of modules, grouped by the module that they use, if the scan reads them.
     pub holders: Rows<Index<ModuleRow>>,
     /// Sections, grouped by module, if the scan reads them and [`super::Walker::with_sections`] has
     /// made room.

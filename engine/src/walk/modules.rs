@@ -331,8 +331,8 @@ impl Walker {
         self.end_read(before, is_unchanged);
         self.read_module_texts(memory);
         self.read_build_ids(memory);
-        self.read_module_uses(memory);
-        if scope.module_sections {
+        if scope.module_details {
+            self.read_module_uses(memory);
             self.read_module_sections(memory);
         }
         self.snapshot.modules.is_fresh = true;

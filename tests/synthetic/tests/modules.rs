@@ -163,7 +163,7 @@ fn a_scan_finds_every_module_with_its_details() {
         machine.unload_module("module_11");
         let kernel = common::kernel(&mut machine);
         let mut walker = common::walker(&Limits::default()).with_sections();
-        let scope = Scope { module_sections: true, ..Scope::ALL };
+        let scope = Scope { module_details: true, ..Scope::ALL };
         // The second scan begins with what the first one has found.
         for _ in 0..2 {
             let expected: BTreeSet<String> = machine.modules().map(expected).collect();

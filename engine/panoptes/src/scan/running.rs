@@ -35,7 +35,7 @@ const SCOPE: Scope = Scope {
     command_lines: false,
     udp_ports: false,
     modules: false,
-    module_sections: false,
+    module_details: false,
 };
 
 /// Makes a bill of materials of what runs, and writes it like that of any source.

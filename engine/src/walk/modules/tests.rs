@@ -101,7 +101,7 @@ impl ModuleScene {
         self.memory.walk(&mut self.walker, &self.kernel, |walker, memory| {
             walker.snapshot.modules.clear();
             walker.read_machine(memory);
-            let scope = Scope { module_sections: true, ..Scope::ALL };
+            let scope = Scope { module_details: true, ..Scope::ALL };
             walker.read_modules(memory, scope);
         });
     }
@@ -412,7 +412,7 @@ fn modules_have_versions_build_ids_users_and_sections() {
     assert!(scan.sections.iter().all(|section| section.name.starts_with(b".text\0")));
 }
 
-/// A list of users that leads back into itself is followed as long as there is room.
+/// A list of users that leads back into itself is followed as far as there may be users.
 #[test]
 fn users_without_end_are_cut() {
     let mut scene = ModuleScene::new(2);
@@ -423,8 +423,8 @@ fn users_without_end_are_cut() {
     scene.memory.put(entry + 32, at[1]);
     scene.read();
     let row = scene.scan().rows.iter().find(|row| row.address.0 == at[0]).unwrap();
-    assert_eq!(scene.scan().holders_of(row).count(), USES_MAX);
-    assert_eq!(scene.stops(), [format!("users of a kernel module: no room among {USES_MAX}")]);
+    assert_eq!(scene.scan().holders_of(row).count(), MODULES_MAX);
+    assert_eq!(scene.stops(), [format!("users of a kernel module: longer than {MODULES_MAX}")]);
     assert!(scene.walker.snapshot.losses.is_whole());
 }
 
