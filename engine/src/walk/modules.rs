@@ -32,8 +32,9 @@ use crate::address::MemoryReader;
 const UNSETTLED_SCANS_MAX: u32 = 64;
 /// Maximum number of objects of /sys/module that are no modules: parameters of the kernel's parts.
 pub(super) const KSET_OTHERS_MAX: usize = 1024;
-/// Number of objects that a read may read alone. Each costs a round. The next read knows them.
-const LONE_ROUNDS_MAX: u32 = 256;
+/// Number of objects that a read may read alone. Each costs some rounds: one, and one for each
+/// level of page tables. The next read knows them. The tree shows what is new without that.
+const LONE_ROUNDS_MAX: u32 = 64;
 /// The same of the first read, which may know none.
 const FIRST_LONE_ROUNDS_MAX: u32 = (MODULES_MAX + KSET_OTHERS_MAX) as u32;
 /// The row of a module that was found and not yet read.
