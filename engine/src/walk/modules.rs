@@ -323,7 +323,9 @@ impl Walker {
                 self.snapshot.losses.miss(WalkedStructure::Module, address);
             }
         }
-        let has_counter = before.seq.is_some() || tree.is_none();
+        let has_tree = module_layouts(&kernel.layouts)
+            .is_some_and(|layouts| layouts.first_tree_node().is_some());
+        let has_counter = before.seq.is_some() || !has_tree;
         let is_free = [before, after].iter().all(|marks| marks.is_locked() == Some(false));
         self.snapshot.modules.quiet = is_unchanged && has_counter && is_free;
         if self.has_loaders(&before) {
