@@ -425,7 +425,8 @@ impl Walker {
     }
 
     /// Reads once more the modules that a view lacks. /sys/module has a lock of its own: a module
-    /// may have been removed from it after it was read as a live one.
+    /// may have been removed from it after it was read as a live one. What is no module any more
+    /// was unloaded meanwhile.
     fn recheck_modules(&mut self, memory: &mut ScannedMemory<'_>) {
         let Some(layouts) = module_layouts(&memory.kernel.layouts) else { return };
         let scan = &mut self.snapshot.modules;
@@ -437,9 +438,10 @@ impl Walker {
         let wanted = &*wanted;
         fetch(&mut self.reader, memory, &layouts.module.packing, wanted, |index, bytes| {
             let row = rows.get(wanted[index].0).and_then(Index::from_number);
-            let module = bytes.and_then(|bytes| Module::decode(&layouts, bytes));
-            if let Some((row, module)) = scan.rows.at_mut(row).zip(module) {
-                row.module = module;
+            let Some(row) = scan.rows.at_mut(row) else { return };
+            match bytes.and_then(|bytes| Module::decode(&layouts, bytes)) {
+                Some(module) => row.module = module,
+                None => row.views = ModuleViews::NONE,
             }
         });
     }

@@ -208,6 +208,20 @@ fn what_one_view_lacks_the_others_show() {
     }
 }
 
+#[test]
+fn a_module_that_is_none_any_more_is_in_no_view() {
+    let mut scene = ModuleScene::new(3);
+    let all = scene.modules.clone();
+    scene.link(&all, &all, &all[1..]);
+    scene.read();
+    assert_eq!(scene.views(), [ALL & !module_view::KSET, ALL, ALL]);
+    // It was unloaded, and its memory has something else.
+    scene.memory.set(all[0], "module", "state", 9);
+    let ModuleScene { memory, walker, kernel, .. } = &mut scene;
+    memory.walk(walker, kernel, Walker::recheck_modules);
+    assert_eq!(scene.views(), [0, ALL, ALL]);
+}
+
 /// Its links are poisoned, and its state is that of a module which is being set up.
 #[test]
 fn a_module_that_only_the_tree_has_is_a_row() {
