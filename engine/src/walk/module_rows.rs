@@ -2,7 +2,10 @@
 
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::module::{MODULE_BUILD_ID_BYTES, Module, ModuleStage};
+use panoptes_decoders::kernel::module::{
+    MODULE_BUILD_ID_BYTES, Module, ModuleStage, ModuleStructure,
+};
+use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_tables::{Index, Rows, Span};
 
 use super::snapshot::ProcessRow;
@@ -17,6 +20,9 @@ pub(super) const SECTION_NAME_BYTES: usize = 32;
 const SECTION_ROWS_MAX: usize = 64 << 10;
 /// Maximum number of threads that load or unload a module in one scan.
 const LOADERS_MAX: usize = 8;
+
+/// `LIST_POISON1` (include/linux/poison.h) of x86-64 and arm64: what `list_del` leaves in a link.
+const LIST_POISON1: KernelVa = KernelVa(0xdead_0000_0000_0100);
 
 /// The views that show a module, as bits.
 pub mod module_view {
@@ -91,6 +97,8 @@ pub struct ModuleRow {
     pub module: Module,
     /// The views that show it; one at least.
     pub views: ModuleViews,
+    /// Views that a torn copy may show without it, although they had it.
+    pub unproven: ModuleViews,
     /// A hash of its source; empty if it has none, or none that can be read.
     pub source_version: ArrayString<40>,
     /// Its own version; empty if it has none.
@@ -106,13 +114,40 @@ impl ModuleRow {
     pub fn must_show(&self) -> ModuleViews {
         let is_live = self.module.stage == ModuleStage::Live;
         let object = if is_live { module_view::KSET } else { 0 };
-        ModuleViews(module_view::LIST | module_view::TREE | object)
+        ModuleViews(module_view::LIST | module_view::TREE | object).without(self.unproven)
     }
 
     /// The complete views that must show it and do not.
     pub fn missing(&self, complete: ModuleViews) -> ModuleViews {
         self.must_show().and(complete).without(self.views)
     }
+
+    /// Leaves, of the views that must show it, those that somebody took it out of, as its own links
+    /// prove. In a copy that may be torn, nothing else does: what shows the module may have been
+    /// copied before an unload, or after a load.
+    ///
+    /// An unload leaves the link in the list as it is (`list_del_rcu`). It takes the object out of
+    /// /sys/module when the module is not live any more: a live state in the same page excludes it.
+    pub(super) fn note_tears(&mut self, layout: &ModuleStructure) {
+        let [list, object] =
+            [layout.list, layout.kobj_entry].map(|field| self.address.plus(field.offset.into()));
+        let mut proven = 0;
+        if leads_nowhere(self.module.next, list) {
+            proven |= module_view::LIST;
+        }
+        let has_state_beside = self.address.0 / PAGE_BYTES == object.0 / PAGE_BYTES;
+        if has_state_beside && leads_nowhere(self.module.kobject_entry[0], object) {
+            proven |= module_view::KSET;
+        }
+        self.unproven = ModuleViews(!proven);
+    }
+}
+
+/// Whether a link is one that `list_del`, `list_del_init` or something worse has changed. Before a
+/// module is loaded, its links are null.
+fn leads_nowhere(next: KernelVa, own: KernelVa) -> bool {
+    let is_kernel = next.is_null() || next.is_plausible();
+    next == own || next == LIST_POISON1 || !is_kernel
 }
 
 /// A section of a module.

@@ -19,6 +19,7 @@ use panoptes_decoders::kernel::mutex::holder_of;
 use panoptes_decoders::layout::{PackedField, View, u64_at};
 use panoptes_tables::{AddressMap, HashKey, Insertion, room};
 
+use super::copied::MemoryCopyMode;
 use super::losses::WalkedStructure;
 use super::machine_row::ModuleMarks;
 use super::module_loaders::THREADS_ASKED_MAX;
@@ -308,6 +309,7 @@ impl Walker {
             (module_view::KSET, WalkedStructure::ModuleKset, objects),
         ]);
         self.recheck_modules(memory);
+        self.ignore_module_tears(kernel);
         let after = self.read_module_marks(memory, list);
         if memory.is_stopped() {
             self.snapshot.modules.clear();
@@ -444,6 +446,16 @@ impl Walker {
                 None => row.views = ModuleViews::NONE,
             }
         });
+    }
+
+    /// In a copy that may be torn, lets the views lack what only the copy may have torn apart.
+    fn ignore_module_tears(&mut self, kernel: &Kernel) {
+        let Some(layout) = &kernel.layouts.module else { return };
+        if self.snapshot.copied == MemoryCopyMode::PageByPage {
+            for row in self.snapshot.modules.rows.as_mut_slice() {
+                row.note_tears(layout);
+            }
+        }
     }
 
     /// Whether a thread may be loading or unloading a module, or was since the last read.

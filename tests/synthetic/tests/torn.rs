@@ -2,8 +2,8 @@
 //! AVML do.
 //!
 //! None is refused. Each process that lived through the whole copy is found with its own values,
-//! and what begins or ends meanwhile is no hidden process. `PANOPTES_TORN` is the number of copies,
-//! and `PANOPTES_TORN_SEED` makes one again.
+//! and what begins or ends meanwhile is no hidden process or kernel module. `PANOPTES_TORN` is the
+//! number of copies, and `PANOPTES_TORN_SEED` makes one again.
 
 #[path = "races/actor.rs"]
 mod actor;
@@ -24,7 +24,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{MemoryCopyMode, Scope, Snapshot, Walker};
 use panoptes_profiles::{DiscoveryOptions, Profile, discover};
-use panoptes_synthetic::{Machine, Memory, Size, profile};
+use panoptes_synthetic::{HideModule, Machine, Memory, Size, profile};
 
 const RELEASES: [&str; 4] =
     ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.117+deb13-amd64", "7.2.13+deb14-amd64"];
@@ -190,7 +190,7 @@ fn wrong(seed: u64) -> Vec<String> {
         Ok(walker) => {
             let snapshot = walker.snapshot();
             let lacking = lived.filter_map(|process| missing(snapshot, process));
-            lacking.chain(hidden(snapshot)).collect()
+            lacking.chain(hidden(snapshot)).chain(hidden_modules(snapshot)).collect()
         }
     }
 }
@@ -216,6 +216,18 @@ fn hidden(snapshot: &Snapshot) -> Vec<String> {
         format!("process {} is hidden from {:#x}", task.pid, row.missing.0)
     })
     .collect()
+}
+
+/// The same of kernel modules.
+fn hidden_modules(snapshot: &Snapshot) -> Vec<String> {
+    let modules = &snapshot.modules;
+    let rows = modules.rows.iter().map(|row| (row, row.missing(modules.complete)));
+    rows.filter(|(_, missing)| !missing.is_empty())
+        .map(|(row, missing)| {
+            let name = row.module.name().escape_ascii();
+            format!("module {name} is hidden from {:#x}", missing.0)
+        })
+        .collect()
 }
 
 /// What happens to a machine while it is copied.
@@ -251,6 +263,14 @@ fn end_parent(machine: &mut Machine, cast: &mut Cast) {
 
 fn another(machine: &mut Machine, _: &mut Cast) {
     machine.fork(1);
+}
+
+fn load(machine: &mut Machine, _: &mut Cast) {
+    machine.load_module("torn", 20_000);
+}
+
+fn unload(machine: &mut Machine, _: &mut Cast) {
+    machine.unload_module("torn");
 }
 
 const STORIES: [&[Act]; 8] = [
@@ -313,30 +333,61 @@ impl States {
     }
 }
 
-/// The acts happen at any places of the copy, in their order.
+/// What copies of a machine hide although nobody hides anything. The acts of a story happen at any
+/// places of each copy, in their order.
+fn hidden_in_copies(walker: &mut Walker, release: &str, tale: usize, story: &[Act]) -> Vec<String> {
+    let copies = number("PANOPTES_TORN").unwrap_or(30) * 10;
+    let (mut actor, mut failed) = (Actor::new(tale as u64), Vec::new());
+    let builder = Machine::builder(&profile(release)).seed(tale as u64);
+    let mut machine = builder.memory(MEMORY_BYTES).heap_pages().build();
+    let mut states = States::of(&mut machine, story);
+    let profile = attach(states.copy(&[]), release).expect("it is whole");
+    let kernel = kernel_of(&profile);
+    let count = states.pages.len() as u64 + 1;
+    for _ in 0..copies {
+        let mut between: Vec<usize> =
+            story.iter().map(|_| actor.some(count) as usize - 1).collect();
+        between.sort_unstable();
+        walker.forget();
+        let copy = states.copy(&between);
+        let snapshot = walker.scan(copy, &kernel, Scope::ALL).expect("it is scanned");
+        let what = hidden(snapshot).into_iter().chain(hidden_modules(snapshot));
+        failed.extend(what.map(|what| format!("{tale} {between:?}: {what}")));
+    }
+    failed
+}
+
 #[test]
 fn nothing_that_happens_during_a_copy_hides_a_process() {
-    let copies = number("PANOPTES_TORN").unwrap_or(30) * 10;
     let (mut walker, mut failed) = (walker(), Vec::new());
     for (release, (tale, story)) in RELEASES.iter().cycle().zip(STORIES.iter().enumerate()) {
-        let mut actor = Actor::new(tale as u64);
-        let builder = Machine::builder(&profile(release)).seed(tale as u64);
-        let mut machine = builder.memory(MEMORY_BYTES).heap_pages().build();
-        let mut states = States::of(&mut machine, story);
-        let profile = attach(states.copy(&[]), release).expect("it is whole");
-        let kernel = kernel_of(&profile);
-        let count = states.pages.len() as u64 + 1;
-        for _ in 0..copies {
-            let mut between: Vec<usize> =
-                story.iter().map(|_| actor.some(count) as usize - 1).collect();
-            between.sort_unstable();
-            walker.forget();
-            let copy = states.copy(&between);
-            let what = hidden(walker.scan(copy, &kernel, Scope::ALL).expect("it is scanned"));
-            failed.extend(what.into_iter().map(|what| format!("{tale} {between:?}: {what}")));
-        }
+        failed.extend(hidden_in_copies(&mut walker, release, tale, story));
     }
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn no_load_or_unload_during_a_copy_hides_a_module() {
+    let story: [Act; 4] = [load, unload, load, unload];
+    let (mut walker, mut failed) = (walker(), Vec::new());
+    for (tale, release) in RELEASES.iter().enumerate() {
+        failed.extend(hidden_in_copies(&mut walker, release, tale, &story));
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn a_module_that_leaves_a_list_is_detected_in_a_copy() {
+    let ways = [HideModule::List, HideModule::Kset];
+    for (release, from) in RELEASES.iter().flat_map(|it| ways.map(|from| (it, from))) {
+        let builder = Machine::builder(&profile(release)).memory(MEMORY_BYTES);
+        let mut machine = builder.heap_pages().build();
+        machine.hide_module("module_2", from);
+        let walker = scan_of(&mut whole(&mut machine), release).expect("the copy is not refused");
+        let found = hidden_modules(walker.snapshot());
+        assert_eq!(found.len(), 1, "{release}, {from:?}: {found:#?}");
+        assert!(found[0].starts_with("module module_2 "), "{release}, {from:?}: {found:#?}");
+    }
 }
 
 /// What an attacker takes a process out of.

@@ -222,6 +222,40 @@ fn a_module_that_is_none_any_more_is_in_no_view() {
     assert_eq!(scene.views(), [0, ALL, ALL]);
 }
 
+/// The list and /sys/module may have been copied before it was loaded, or after it was unloaded.
+#[test]
+fn only_its_own_links_show_that_a_module_is_hidden_in_a_torn_copy() {
+    let both = module_view::LIST | module_view::KSET;
+    let cases = [
+        (MemoryCopyMode::AtOnce, false, both),
+        (MemoryCopyMode::PageByPage, false, 0),
+        (MemoryCopyMode::PageByPage, true, both),
+    ];
+    for (copied, is_poisoned, expected) in cases {
+        let mut scene = ModuleScene::new(3);
+        scene.walker.set_copied(copied);
+        let all = scene.modules.clone();
+        scene.link(&all[1..], &all, &all[1..]);
+        if is_poisoned {
+            // As `list_del` and `kobject_del` leave them.
+            scene.memory.put(all[0] + 8, 0xdead_0000_0000_0100);
+            scene.memory.put(all[0] + 88, all[0] + 88);
+        }
+        scene.read();
+        let scan = scene.scan();
+        assert_eq!(scan.complete.0, ALL, "{copied:?}");
+        let row = scan.rows.iter().find(|row| row.address.0 == all[0]).unwrap();
+        assert_eq!((row.views.0, row.missing(scan.complete).0), (module_view::TREE, expected));
+    }
+    // The tree has no such link.
+    let mut scene = ModuleScene::new(3);
+    scene.walker.set_copied(MemoryCopyMode::PageByPage);
+    let all = scene.modules.clone();
+    scene.link(&all, &all[1..], &all);
+    scene.read();
+    assert!(scene.scan().rows.iter().all(|row| row.missing(ModuleViews(ALL)).is_empty()));
+}
+
 /// Its links are poisoned, and its state is that of a module which is being set up.
 #[test]
 fn a_module_that_only_the_tree_has_is_a_row() {
