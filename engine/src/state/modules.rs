@@ -14,7 +14,8 @@
 //! * A module is *hidden* if a complete view that must show it lacks it in several reads. The
 //!   kernel adds modules to its list and its tree, and removes them, while it holds `module_mutex`
 //!   (kernel/module/main.c). So two reads suffice in which nobody held it and neither changed. With
-//!   other reads it takes eight, over a second of the machine's own clock.
+//!   other reads it takes eight, over a second of the machine's own clock. Those in which somebody
+//!   holds it do not count for a module that does not live: it may be on its way.
 //!
 //! Not here: how the views are read (`walk::modules`), and which records follow (`policy`).
 
@@ -325,7 +326,7 @@ impl MachineState {
         let what = tracked.refresh(facts, directory, at.boot_ns);
         let begins = tracked.begins();
         tracked.is_announced |= begins;
-        let hidden = tracked.hidden.note(facts.missing, &at);
+        let hidden = tracked.hidden.note(&facts, &at);
         let tracked = &*tracked;
         if begins && !is_quiet {
             let module = &tracked.facts;

@@ -1,5 +1,8 @@
 //! The views that hide a kernel module, and when that is certain.
 
+use panoptes_decoders::kernel::module::ModuleStage;
+
+use crate::state::module_facts::ModuleFacts;
 use crate::time::{RealTime, SECOND_NS};
 use crate::walk::{ModuleScan, ModuleViews, Snapshot};
 
@@ -19,6 +22,8 @@ pub(super) struct ModuleRead {
     pub(super) complete: ModuleViews,
     /// Whether nothing changed meanwhile.
     is_quiet: bool,
+    /// Whether somebody held the lock of the list and the tree at its beginning.
+    is_locked: bool,
     /// How often the scan counts: 1, or 0.
     counts: u8,
     is_copied: bool,
@@ -29,10 +34,11 @@ pub(super) struct ModuleRead {
 
 impl ModuleRead {
     pub(super) fn of(snapshot: &Snapshot, now: RealTime) -> Self {
-        let ModuleScan { complete, quiet, .. } = snapshot.modules;
+        let ModuleScan { complete, quiet, busy_scans, .. } = snapshot.modules;
         Self {
             complete,
             is_quiet: quiet,
+            is_locked: busy_scans > 0,
             counts: snapshot.counts(),
             is_copied: snapshot.copied.is_copy(),
             boot_ns: snapshot.machine.boot_ns(),
@@ -59,9 +65,14 @@ pub(super) struct HiddenModule {
 }
 
 impl HiddenModule {
-    /// Counts a read in which these views lack it. Returns the views that hide it, if that is
-    /// certain and was not reported.
-    pub(super) fn note(&mut self, missing: ModuleViews, at: &ModuleRead) -> Option<ModuleViews> {
+    /// Counts a read that shows the module so. Returns the views that hide it, if that is certain
+    /// and was not reported.
+    pub(super) fn note(&mut self, facts: &ModuleFacts, at: &ModuleRead) -> Option<ModuleViews> {
+        let missing = facts.missing;
+        // Its load or unload may be between the list and the tree, for as long as the machine lets
+        // it stand there. A module that lives is in both.
+        let is_between = at.is_locked && facts.stage != ModuleStage::Live;
+        let counts = if is_between { 0 } else { at.counts };
         let still = self.from.and(missing);
         if !still.is_empty() {
             self.from = still;
@@ -81,8 +92,8 @@ impl HiddenModule {
             *self = Self { from: missing, reported, since, since_boot_ns, ..Self::default() };
         }
         self.whole_reads = 0;
-        self.reads = self.reads.saturating_add(at.counts);
-        self.quiet_reads = self.quiet_reads.saturating_add(at.counts * u8::from(at.is_quiet));
+        self.reads = self.reads.saturating_add(counts);
+        self.quiet_reads = self.quiet_reads.saturating_add(counts * u8::from(at.is_quiet));
         (self.has_news() && self.is_certain(at)).then_some(self.from)
     }
 

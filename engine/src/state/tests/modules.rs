@@ -296,6 +296,31 @@ fn reads_while_modules_change_need_a_second_of_the_machines_clock() {
     }
 }
 
+/// The processor that loads or unloads it may stand still between the two lists.
+#[test]
+fn a_module_that_does_not_live_is_not_hidden_while_the_lock_is_held() {
+    for stage in [ModuleStage::Unformed, ModuleStage::Coming, ModuleStage::Going] {
+        let mut watch = after(&[video()]);
+        let modules = [video(), dummy().at(stage).in_views(TREE).in_directory(0)];
+        for number in 0..40 {
+            let read = FakeRead::busy(&modules, number * SECOND_NS);
+            assert_eq!(scan(&mut watch, &FakeRead { is_locked: true, ..read }), NOTHING);
+            assert!(!watch.state.waits_for_next());
+        }
+        assert_eq!(show(&mut watch, &modules), NOTHING);
+        assert_eq!(show(&mut watch, &modules), ["hidden module dummy 0x1 2"], "{stage:?}");
+    }
+    // A live one is in both.
+    let mut watch = after(&[dummy()]);
+    let hidden = [dummy().in_views(TREE | KSET)];
+    let mut lines = Vec::new();
+    for number in 0..8 {
+        let read = FakeRead::busy(&hidden, number * SECOND_NS);
+        lines.extend(scan(&mut watch, &FakeRead { is_locked: true, ..read }));
+    }
+    assert_eq!(lines, ["hidden module dummy 0x1 8"]);
+}
+
 #[test]
 fn early_scans_and_views_that_end_early_prove_nothing() {
     let mut watch = after(&[dummy()]);
