@@ -11,11 +11,11 @@
 #define NAME_BYTES 64
 #define MODULES_MAX 1024
 #define SECTIONS_MAX 256
-#define SECTION_NAME_BYTES 32 /* A scan reads no more of a name, its NUL included. */
+#define SECTION_NAME_BYTES 32 /* A scan reads no more of a name. */
 #define NOTE_HEADER_BYTES 16  /* Three numbers, and "GNU". */
 
 struct section {
-	char name[SECTION_NAME_BYTES];
+	char name[SECTION_NAME_BYTES + 1];
 	unsigned long long address;
 };
 
@@ -119,7 +119,7 @@ static void sections(const char *module)
 		if (entry->d_type == DT_DIR ||
 		    proc_read_at(dirfd(folder), entry->d_name, &bytes) < 0)
 			continue;
-		snprintf(section->name, sizeof(section->name), "%.31s", entry->d_name);
+		snprintf(section->name, sizeof(section->name), "%.32s", entry->d_name);
 		section->address = strtoull(bytes, NULL, 16);
 		count++;
 	}
