@@ -1,9 +1,11 @@
 //! Threads that load or unload modules, known by the system call that they are in.
 //!
-//! A thread that enters the kernel leaves its registers at the end of its kernel stack. The sizes
-//! of stacks differ between kernels, and nothing in memory states them. So the first read tries
-//! all sizes, and takes the one at which most threads have registers of a program. A few never
-//! have any: workers of io_uring and of virtual machines' devices, which belong to programs.
+//! A thread that enters the kernel leaves its registers at the end of its kernel stack. They stay
+//! there until it enters the kernel again, so a thread whose call has just ended counts, too.
+//!
+//! The sizes of stacks differ between kernels, and nothing in memory states them. So the first read
+//! tries one after another, until more than half of the threads have registers of a program. A few
+//! never have any: workers of io_uring and of virtual machines' devices, which belong to programs.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::pt_regs::{ModuleCall, PtRegs};
