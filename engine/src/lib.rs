@@ -3,6 +3,7 @@
 //!
 //! In the order in which data flows: [`address`] (translation and batches), [`walk`] (one scan:
 //! bytes to a [`walk::Snapshot`]), [`path`] (names of files), [`page_cache`] (file contents),
+//! [`kernel_code`] (integrity of the kernel's code),
 //! [`state`] (comparison with earlier scans), [`detect`] (attacks), [`policy`] (what is reported)
 //! and [`watch`], which joins them. [`system`] attaches to a machine. [`limits`] sets every
 //! capacity, [`container_config`] has the configuration of containers, [`shipped`] the SBOMs, and
@@ -23,6 +24,7 @@ pub mod address;
 pub mod container_config;
 pub mod detect;
 pub mod executables;
+pub mod kernel_code;
 pub mod limits;
 pub mod loss;
 pub mod page_cache;

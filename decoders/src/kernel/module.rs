@@ -352,6 +352,11 @@ impl Module {
         self.parts[TEXT]
     }
 
+    /// The code of its start, until that is freed.
+    pub const fn init_text(&self) -> ModulePart {
+        self.parts[INIT_TEXT]
+    }
+
     /// Whether the address is in its memory.
     pub fn contains(&self, address: KernelVa) -> bool {
         let is_in = |part: &ModulePart| address.0.wrapping_sub(part.base.0) < u64::from(part.size);

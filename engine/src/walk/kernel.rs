@@ -1,8 +1,11 @@
 //! One bound kernel: what the walk must know about the machine that it reads.
 
+use core::ops::Range;
+
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::paging::KernelSpace;
+use panoptes_profiles::Symbols;
 
 /// Where a walk begins. Unknown addresses are null, and what depends on them is left out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -47,6 +50,8 @@ pub struct Kernel {
     pub layouts: Layouts,
     pub space: KernelSpace,
     pub roots: Roots,
+    /// The addresses that checks of the kernel's code begin with.
+    pub symbols: Symbols,
     /// The rate of the processor's counter in kHz, used where `tsc_khz` cannot be read.
     pub counter_khz: Option<u32>,
     /// Whether the memory is a dump that lacks `init_task`: scans do without it.
@@ -54,6 +59,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The addresses of the kernel's own code; empty if they are unknown.
+    pub fn text(&self) -> Range<u64> {
+        let Symbols { stext, etext, .. } = self.symbols;
+        stext.zip(etext).map_or(0..0, |(start, end)| start.0..end.0)
+    }
+
     /// Whether /proc shows an area as `[heap]` that only touches the heap, as kernels up to v6.5
     /// do. Inferred from the inode's change time, whose field was renamed in v6.6.
     pub const fn heap_may_touch(&self) -> bool {

@@ -17,6 +17,7 @@ const ENGINE_RANKS: &[(&str, u32)] = &[
     ("walk", 3),
     ("path", 3),
     ("page_cache", 4),
+    ("kernel_code", 4),
     ("shipped", 5),
     ("state", 5),
     ("detect", 6),
