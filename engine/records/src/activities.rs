@@ -296,6 +296,11 @@ activities! {
     KernelModule NONE {
         KernelModuleHidden "kernel_module_hidden" Alert High;
     }
+    KernelCode NONE {
+        KernelHookDetected "kernel_hook_detected" Alert High;
+        KernelCodeWithoutOwner "kernel_code_without_owner" Alert High;
+        KernelTextModified "kernel_text_modified" Alert High;
+    }
 }
 
 impl Activity {
@@ -395,7 +400,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 29);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 32);
     }
 
     #[test]

@@ -167,6 +167,7 @@ fn about(record: &Value) -> String {
     details("container_details", |container| text(&container["container_id"]).to_owned());
     details("shell_history_details", shell_history);
     details("kernel_module_details", kernel_module);
+    details("kernel_code_details", |code| text(&code["kernel_code_advice"]).to_owned());
     details("process_details", process);
     if data["process_executed_details"].is_object() {
         parts.push(executed(data));
@@ -388,6 +389,7 @@ mod tests {
         let mut program = named("a", 7);
         program["process_executable_path"] = "/usr/bin/ls".into();
         let package = json!({ "package_program": "/usr/bin/dpkg", "package_file_count": 3 });
+        let code = json!({ "kernel_code_check": "kprobes", "kernel_code_advice": "dump it" });
         let module = json!({
             "kernel_module_name": "nfs", "kernel_module_size": 9,
             "kernel_module_changed": ["kernel_module_name", "kernel_module_build_id"],
@@ -415,6 +417,7 @@ mod tests {
                 json!({ "kernel_module_details": module }),
                 "why  nfs, 9 bytes, changed: name, build id",
             ),
+            (json!({ "kernel_code_details": code }), "why  dump it"),
         ] {
             let record = json!({ "activity_data": data, "detection": { "reason": "why" } });
             assert_eq!(about(&record), expected);

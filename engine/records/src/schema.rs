@@ -142,7 +142,12 @@ fn ends_of(activities: &[Activity]) -> String {
 
 /// The schema of every line of a scan.
 pub fn scan_schema() -> String {
-    let lines: Value =
-        ScanKind::ALL.iter().map(|kind| kind.line().json(Dialect::Panoptes)).collect();
+    let of_kind = |kind: &ScanKind| [Some(kind.line()), kind.second_line()];
+    let lines: Value = ScanKind::ALL
+        .iter()
+        .flat_map(of_kind)
+        .flatten()
+        .map(|line| line.json(Dialect::Panoptes))
+        .collect();
     json!({"$schema": DRAFT, "title": "Panoptes scan line", "oneOf": lines}).to_string()
 }

@@ -12,12 +12,16 @@
 
 mod check;
 mod context;
+mod names;
 mod owners;
 mod round;
+mod sensitive;
 mod steps;
 mod violations;
 
 pub use check::{Check, CheckFacts, ViolationKind};
+pub use names::{CodeNames, SymbolText};
 pub use owners::{CodeRange, Owner, Owners};
 pub use round::{CodeBuffers, KernelCode, RoundFacts};
+pub use sensitive::{is_sensitive, is_sensitive_table};
 pub use violations::{CodeBytes, ConfirmedViolation, Violation};

@@ -78,6 +78,16 @@ pub struct RoundFacts {
 }
 
 impl RoundFacts {
+    /// One round that has shown these facts.
+    #[cfg(test)]
+    pub(crate) fn with(shown: &[(Check, CheckFacts)]) -> Self {
+        let mut round = Self { rounds: 1, ..Self::default() };
+        for (check, facts) in shown {
+            round.facts[*check as usize] = *facts;
+        }
+        round
+    }
+
     /// What the last round has shown of a check.
     pub fn of(&self, check: Check) -> CheckFacts {
         self.facts.get(check as usize).copied().unwrap_or_default()

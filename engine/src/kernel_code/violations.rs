@@ -38,7 +38,7 @@ pub struct Violation {
 
 impl Violation {
     /// A place that leads to a target of nobody.
-    pub(super) fn new(check: Check, place: KernelVa, target: KernelVa) -> Self {
+    pub(crate) fn new(check: Check, place: KernelVa, target: KernelVa) -> Self {
         Self {
             check,
             place,
@@ -136,6 +136,12 @@ impl Violations {
 }
 
 impl ConfirmedViolation {
+    /// One that so many rounds have seen.
+    #[cfg(test)]
+    pub(crate) const fn seen(violation: Violation, first_seen: Monotonic, rounds: u32) -> Self {
+        Self { violation, first_seen, rounds, generation: 0, seen_in: rounds, is_reported: false }
+    }
+
     /// Marks it as reported.
     pub(super) const fn set_reported(&mut self) {
         self.is_reported = true;

@@ -25,6 +25,7 @@ use crate::detect::memory_permissions::JudgedAreaChange;
 use crate::detect::memory_permissions::rule::FindingKind;
 use crate::detect::reverse_shells::{ConnectionEnd, ReverseShell};
 use crate::detect::shell_history::{HistoryChange, HistoryEvent};
+use crate::kernel_code::{CodeNames, Violation};
 use crate::state::facts::{ConnectionFacts, FileName, ProcessFacts};
 use crate::state::modules::ModuleFacts;
 use crate::state::{ExceededThreshold, ScanContext};
@@ -229,6 +230,14 @@ impl Cause {
     /// The module by its name and build id, and the views that do not show it.
     pub(super) fn of_module(self, module: &ModuleFacts) -> Self {
         self.text(module.name()).text(module.build_id.bytes()).number(module.missing.0)
+    }
+
+    /// The check, the place with what it belongs to, the function that is hooked, and the owner of
+    /// the code.
+    pub(super) fn of_code(self, violation: &Violation, names: &CodeNames) -> Self {
+        let cause = self.variant(&violation.check).number(violation.place.0);
+        let cause = cause.text(violation.label.as_bytes()).number(violation.function.0);
+        cause.variant(&violation.owner).text(names.module.as_bytes())
     }
 
     /// What the packets are of: a port of this machine; or two machines, and the lower of their

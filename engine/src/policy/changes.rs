@@ -270,12 +270,13 @@ impl Reporter<'_> {
             "{unseen} of {born} processes and threads that were born came and went between two \
              scans, or found no room"
         );
+        let reached = self.policy.intervals.take(cx.now.monotonic);
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             processes_born: Some(born),
             processes_seen: Some(births.seen),
             processes_unseen: Some(unseen),
-            ..intervals::details(self.policy.intervals.take(cx.now.monotonic))
+            ..self.coverage(reached)
         };
         self.system(cx, Activity::CoverageReport, &details);
     }

@@ -4,6 +4,8 @@
 //! without one first), then by thread id, descriptor, address or 4-tuple; kernel modules by name.
 //! Attributes that depend on when the scan ran are left out, so that two scans can be compared.
 
+mod integrity;
+
 use arrayvec::ArrayVec;
 use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::module::ModuleStage;
@@ -208,6 +210,8 @@ impl LineWriter {
                 ScanKind::Interfaces => lines.interfaces(snapshot)?,
                 ScanKind::Containers => scratch.containers(snapshot, lines)?,
                 ScanKind::ShellHistory => lines.commands(traits.commands)?,
+                // A snapshot has none of it: see `write_integrity`.
+                ScanKind::Integrity => {}
             }
         }
         Ok(lines.counts)

@@ -173,7 +173,7 @@ impl Reporter<'_> {
         };
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
-            ..intervals::details(Some(reached))
+            ..self.coverage(Some(reached))
         };
         self.system(cx, Activity::CoverageReport, &details);
     }

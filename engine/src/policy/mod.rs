@@ -34,7 +34,9 @@ pub mod gaps;
 mod hidden;
 mod hidden_connections;
 mod incidents;
+mod integrity;
 mod intervals;
+mod kernel_code;
 mod kernel_modules;
 mod last_contents;
 pub mod lines;
@@ -74,6 +76,7 @@ use exceptions::Exceptions;
 use floods::Floods;
 use gaps::{GAPS_MAX, Gaps};
 use incidents::Incidents;
+use integrity::VerdictCounts;
 use intervals::Intervals;
 use kernel_modules::ModuleEvents;
 use last_contents::LastContents;
@@ -108,6 +111,8 @@ pub struct Policy {
     undelivered: UndeliveredRecords,
     gaps: Gaps,
     intervals: Intervals,
+    /// The checks of the kernel's code in the last round; `None` if there was none.
+    checks: Option<VerdictCounts>,
 }
 
 impl Policy {
@@ -144,6 +149,7 @@ impl Policy {
             undelivered,
             gaps: Gaps::new(),
             intervals: Intervals::new(),
+            checks: None,
         }
     }
 

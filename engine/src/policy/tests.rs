@@ -9,6 +9,7 @@ mod containers;
 mod exceptions;
 mod execs;
 mod floods;
+mod kernel_code;
 mod modules;
 mod permissions;
 mod shells;

@@ -24,6 +24,7 @@ pub mod file;
 pub mod file_descriptor;
 pub mod header;
 pub mod interface;
+pub mod kernel_code;
 pub mod kernel_module;
 mod macros;
 pub mod message_id;
@@ -46,6 +47,7 @@ use elf_file::ElfFileDetails;
 use file::FileDetails;
 use file_descriptor::FileDescriptorDetails;
 use header::{RecordHeader, TIME_KEY, Weight};
+use kernel_code::KernelCodeDetails;
 use kernel_module::KernelModuleDetails;
 use message_id::MessageIds;
 use network_connection::NetworkConnectionDetails;
@@ -151,6 +153,7 @@ details_kinds! {
     SystemActivity SystemActivityDetails<'a>;
     ProcessExecuted ProcessExecutedDetails<'a>;
     KernelModule KernelModuleDetails<'a>;
+    KernelCode KernelCodeDetails<'a>;
 }
 
 /// The content of one record.

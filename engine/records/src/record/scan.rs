@@ -16,6 +16,7 @@ use super::DetailsObject;
 use super::container::ContainerDetails;
 use super::file_descriptor::FileDescriptorDetails;
 use super::interface::WorkloadInterface;
+use super::kernel_code::{IntegrityCheckDetails, KernelCodeDetails};
 use super::kernel_module::KernelModuleDetails;
 use super::network_connection::NetworkConnectionDetails;
 use super::process::ProcessDetails;
@@ -36,7 +37,10 @@ pub struct ScanLine<'a, T> {
 
 /// An object that has lines of its own.
 pub trait ScanObject: DetailsObject {
-    const KIND: ScanKind;
+    /// The value of `kind` in its lines.
+    const NAME: &'static str;
+    /// That value, as the only one of a schema.
+    const NAMES: &'static [&'static str] = &[Self::NAME];
 }
 
 /// The ids that a kind's lines have besides the object's own fields.
@@ -49,9 +53,11 @@ enum ScanLineIds {
 }
 
 /// Declares the kinds of lines. A line has the variant, the word on the command line, the value of
-/// `kind` and the help; and the object with what its lines have besides.
+/// `kind` and the help; and the object with what its lines have besides. A second object may
+/// follow, with the value of `kind` in lines of its own.
 macro_rules! kinds {
-    ($($kind:ident $word:literal $name:literal $help:literal, $object:ty, $ids:ident;)*) => {
+    ($($kind:ident $word:literal $name:literal $help:literal, $object:ty, $ids:ident
+        $(, $second:ty, $second_name:literal)?;)*) => {
         /// A kind of object that a scan prints; the order is that of the output.
         #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
         pub enum ScanKind {
@@ -84,11 +90,23 @@ macro_rules! kinds {
                     $(Self::$kind => line::<$object>(ScanLineIds::$ids),)*
                 }
             }
+
+            /// The fields of a line of the second object.
+            pub(crate) fn second_line(self) -> Option<SchemaObject> {
+                match self {
+                    $($(Self::$kind => Some(line::<$second>(ScanLineIds::Own)),)?)*
+                    _ => None,
+                }
+            }
         }
 
         $(impl ScanObject for $object {
-            const KIND: ScanKind = ScanKind::$kind;
-        })*
+            const NAME: &'static str = $name;
+        }
+
+        $(impl ScanObject for $second {
+            const NAME: &'static str = $second_name;
+        })?)*
     };
 }
 
@@ -105,6 +123,8 @@ kinds! {
     Containers "containers" "container" "Containers", ContainerDetails<'_>, Own;
     ShellHistory "shell-history" "shell_command" "Commands in the histories of shells",
         ShellCommand<'_>, Process;
+    Integrity "integrity" "integrity_check" "Checks of the kernel's code, with what violates them",
+        IntegrityCheckDetails, Own, KernelCodeDetails<'_>, "integrity_violation";
 }
 
 impl ScanKind {
@@ -121,11 +141,7 @@ impl ScanKind {
 
 fn line<T: ScanObject>(ids: ScanLineIds) -> SchemaObject {
     let mut object = SchemaObject::default();
-    object.add(
-        "kind",
-        SchemaType::Words(std::slice::from_ref(&ScanKind::NAMES[T::KIND as usize])),
-        true,
-    );
+    object.add("kind", SchemaType::Words(T::NAMES), true);
     if matches!(ids, ScanLineIds::Process | ScanLineIds::MaybeProcess) {
         object.add("process_id", u32::schema(), ids == ScanLineIds::Process);
     }
@@ -193,7 +209,7 @@ impl<'a, T: ScanObject> ScanLine<'a, T> {
         let mut day = Day::default();
         let length = fit_redacted(&mut out[..room], limits, most, redactor, &mut day, |out| {
             out.object(|out| {
-                out.word(",\"kind\":", T::KIND.name())?;
+                out.word(",\"kind\":", T::NAME)?;
                 self.process_id.append(",\"process_id\":", out)?;
                 self.details.append_fields(out)?;
                 self.network_namespace.append(",\"network_namespace\":", out)

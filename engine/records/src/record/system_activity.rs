@@ -87,6 +87,14 @@ details! {
         /// Number of changes that only a scan of everything found, because no task had run by the
         /// kernel's own counts. They are reported up to a second late.
         changes_found_late: Option<u64>,
+        /// In `coverage_report`: number of checks of the kernel's code that the last round has made
+        /// wholly, without a violation.
+        checks_holding: Option<u32>,
+        /// Number of checks that found a violation. A hook of a module that the kernel's list has
+        /// does not count.
+        checks_violated: Option<u32>,
+        /// Number of checks that were not made, or not wholly, and found no violation.
+        checks_not_made: Option<u32>,
         /// The keys of the configuration that have changed and apply now. A system or an element of
         /// a list that is new or gone has one key for all of its own.
         keys: Option<&'a [Text<'a>]>,

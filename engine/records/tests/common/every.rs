@@ -9,6 +9,7 @@ use panoptes_records::record::container::ContainerDetails;
 use panoptes_records::record::elf_file::ElfFileDetails;
 use panoptes_records::record::file::FileDetails;
 use panoptes_records::record::file_descriptor::FileDescriptorDetails;
+use panoptes_records::record::kernel_code::{KernelCodeDetails, KernelCodeOwner};
 use panoptes_records::record::kernel_module::{
     KernelModuleAttribute, KernelModuleDetails, KernelModuleSection, KernelModuleSignature,
     KernelModuleState, KernelModuleView,
@@ -173,6 +174,7 @@ pub(crate) fn each_activity(
     let section = KernelModuleSection { section_name: text, ..KernelModuleSection::default() };
     let sections = vec![section; 16];
     let module = kernel_module(text, filling.number, &names, &sections);
+    let code = kernel_code(text, filling.number);
     let details = |kind| match kind {
         DetailsKind::Process => Details::Process(&process),
         DetailsKind::Thread => Details::Thread(&thread),
@@ -188,6 +190,7 @@ pub(crate) fn each_activity(
         DetailsKind::Package => Details::Package(&package),
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
         DetailsKind::KernelModule => Details::KernelModule(&module),
+        DetailsKind::KernelCode => Details::KernelCode(&code),
     };
     let pod = ContainerContext {
         container_id: Some(text),
@@ -235,5 +238,25 @@ fn kernel_module<'a>(
         kernel_module_previous_name: Some(text),
         kernel_module_previous_taints: Some(text),
         kernel_module_previous_source_version: Some(text),
+    }
+}
+
+/// A violation that has everything.
+fn kernel_code(text: Text<'_>, number: u64) -> KernelCodeDetails<'_> {
+    KernelCodeDetails {
+        kernel_code_check: "ftrace_handlers",
+        kernel_code_address: MemoryAddress(number),
+        kernel_code_symbol: Some(text),
+        kernel_code_label: Some(text),
+        kernel_code_function: Some(text),
+        kernel_code_function_address: Some(MemoryAddress(number)),
+        kernel_code_target: Some(MemoryAddress(number)),
+        kernel_code_target_symbol: Some(text),
+        kernel_code_owner: Some(KernelCodeOwner::Module),
+        kernel_module_name: Some(text),
+        kernel_code_bytes_before: Some(Hex(&[0xe8; 16])),
+        kernel_code_bytes_after: Some(Hex(&[0xe9; 16])),
+        kernel_code_first_seen: Some(Timestamp::from_ns(number as i64)),
+        kernel_code_advice: Some("Take a dump of the machine."),
     }
 }

@@ -110,6 +110,9 @@ rows! {
     KernelModuleUnloaded ["driver"] ["end"];
     KernelModuleChanged ["driver"] ["change"];
     KernelModuleHidden ["driver" "intrusion_detection"] ["info"];
+    KernelHookDetected ["host" "intrusion_detection"] ["info"];
+    KernelCodeWithoutOwner ["host" "intrusion_detection"] ["info"];
+    KernelTextModified ["host" "intrusion_detection"] ["info"];
 }
 
 /// An alert without a row of its own.
