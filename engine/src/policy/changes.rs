@@ -18,7 +18,7 @@ use super::Reporter;
 use super::evidence::AlertEvidence;
 use super::techniques::ROOTKIT;
 use super::write::EventSubject;
-use super::{describe, hidden, intervals};
+use super::{describe, hidden};
 use crate::detect::Acceptance;
 use crate::state::container::Container;
 use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};

@@ -10,6 +10,7 @@
 //! | address of the peer | in the network namespace of process 1, or with a named container |
 //! | name, arguments | with a path or a named container |
 //! | user | always |
+//! | kernel module | if the kernel's list has it: root alone loads modules |
 //!
 //! Events are never silenced. Each silenced alert is counted.
 
@@ -49,6 +50,8 @@ pub struct Exception {
     pub address: Option<AddressPattern>,
     /// The arguments, joined by spaces.
     pub command_line: Option<Glob>,
+    /// The name of the module that owns the code of a hook.
+    pub kernel_module_name: Option<Glob>,
     /// Why these alerts need no attention.
     pub reason: Box<str>,
     /// The end of the exception.
@@ -81,11 +84,13 @@ struct Rule {
     silenced: AtomicU64,
 }
 
-/// The processes and the connection that an alert is about.
+/// The processes, the connection and the kernel module that an alert is about.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AlertSubject<'a> {
     pub(super) processes: Processes<'a>,
     pub(super) connection: Option<&'a ConnectionFacts>,
+    /// The name of a module that the kernel's list has.
+    pub(super) module: Option<&'a str>,
 }
 
 /// The processes that an alert is about, as far as they are known.
@@ -166,12 +171,13 @@ impl Exception {
         !is_chosen || self.process_executable_path.is_some() || self.names_container()
     }
 
-    /// Whether it covers a process, which is in this container of root's, and a connection.
+    /// Whether it covers a process, which is in this container of root's, a connection and a kernel
+    /// module.
     fn covers(
         &self,
         process: Option<&ProcessFacts<'_>>,
         container: Option<&ContainerNames<'_>>,
-        peer: Option<Peer>,
+        (peer, module): (Option<Peer>, Option<&str>),
     ) -> bool {
         let is_named = self.names_container();
         self.can_apply()
@@ -199,6 +205,9 @@ impl Exception {
             })
             && fits(self.command_line.as_ref(), |glob| {
                 process.is_some_and(|process| is_command_line(glob, process))
+            })
+            && fits(self.kernel_module_name.as_ref(), |glob| {
+                module.is_some_and(|module| glob.matches(module.as_bytes()))
             })
     }
 }
@@ -247,8 +256,8 @@ impl Exceptions {
         self.activities & 1 << activity as u32 != 0
     }
 
-    /// Whether one of them covers an alert about these processes and this connection. The first one
-    /// counts it.
+    /// Whether one of them covers an alert about these processes, this connection and this module.
+    /// The first one counts it.
     pub(super) fn silences(
         &self,
         cx: &ScanContext<'_>,
@@ -260,16 +269,17 @@ impl Exceptions {
             return false;
         }
         let peer = about.connection.map(|facts| Peer::of(cx.snapshot, facts));
+        let others = (peer, about.module);
         let mut covers = |exception: &Exception, process: &ProcessFacts<'_>| {
             let is_asked = exception.names_container() && process.container_is_roots;
             let names = if is_asked { containers.names_of(cx, process) } else { None };
-            exception.covers(Some(process), names.as_ref(), peer)
+            exception.covers(Some(process), names.as_ref(), others)
         };
         let found = self.rules.iter().find(|Rule { exception, .. }| {
             exception.activity == activity
                 && exception.until.is_none_or(|until| cx.now.real.ns() < until.ns())
                 && match about.processes {
-                    Processes::Unknown => exception.covers(None, None, peer),
+                    Processes::Unknown => exception.covers(None, None, others),
                     Processes::Tracked(process) => covers(exception, &process.facts(cx.strings)),
                     Processes::Described(facts) => covers(exception, facts),
                     Processes::Members(members) => {

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn no_round_has_no_counts() {
         assert_eq!(VerdictCounts::of(&RoundFacts::default()), None);
-        let one = RoundFacts { rounds: 1, ..RoundFacts::default() };
+        let one = RoundFacts::with(&[]);
         let not_made = Check::ALL.len() as u32;
         assert_eq!(VerdictCounts::of(&one), Some(VerdictCounts { not_made, ..<_>::default() }));
     }

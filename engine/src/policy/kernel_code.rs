@@ -135,7 +135,7 @@ impl Reporter<'_> {
         let evidence =
             AlertEvidence { reason, techniques, confidence, since_ns, scans: rounds, cause };
         let record = Record::new(activity, Details::KernelCode(&details));
-        self.alert(cx, EventSubject::default(), &record, evidence)
+        self.alert(cx, EventSubject::module(&names.module), &record, evidence)
     }
 }
 

@@ -17,7 +17,7 @@ use super::Reporter;
 use super::changes::describe_process;
 use super::evidence::AlertEvidence;
 use super::gaps::{GAPS_MAX, OVER_NS, Report, ScanShortfall};
-use super::intervals::{self, BUDGET_PERCENT};
+use super::intervals::BUDGET_PERCENT;
 use super::last_contents::PATHS_MAX;
 use super::repetitions::{self, Common, NAMES_MAX, Repetition};
 use super::write::EventSubject;

@@ -33,6 +33,7 @@ pub struct Exception {
     image: Option<String>,
     address: Option<PeerPattern>,
     command_line: Option<String>,
+    kernel_module_name: Option<String>,
     reason: String,
     until: Option<ExceptionEnd>,
 }
@@ -79,6 +80,7 @@ impl Exception {
             image: None,
             address: None,
             command_line: None,
+            kernel_module_name: None,
             reason: String::new(),
             until: None,
         };
@@ -90,6 +92,7 @@ impl Exception {
         section.value("image", &mut exception.image);
         section.value("address", &mut exception.address);
         section.value("command_line", &mut exception.command_line);
+        section.value("kernel_module_name", &mut exception.kernel_module_name);
         section.value("reason", &mut reason);
         section.value("until", &mut exception.until);
         for (key, what) in [
@@ -137,6 +140,15 @@ impl Exception {
             let key = section.full("address");
             section.refuse("address", format!("`{key}`: alerts `{name}` are about no connection"));
             return false;
+        }
+        for key in CONDITIONS.iter().filter(|key| section.has(key)) {
+            let is_of_modules = *key == "kernel_module_name";
+            if is_of_modules != has_module(self.activity) {
+                let what = if is_of_modules { "no module that hooks" } else { "no process" };
+                let message = format!("`{}`: alerts `{name}` are about {what}", section.full(key));
+                section.refuse(key, message);
+                return false;
+            }
         }
         if let Some(until) = self.until.as_ref().filter(|until| until.end <= now()) {
             let key = section.full("until");
@@ -191,7 +203,7 @@ impl Exception {
 }
 
 /// The keys that are conditions beside the activity.
-const CONDITIONS: [&str; 7] = [
+const CONDITIONS: [&str; 8] = [
     "process_executable_path",
     "process_name",
     "user_id",
@@ -199,10 +211,20 @@ const CONDITIONS: [&str; 7] = [
     "image",
     "address",
     "command_line",
+    "kernel_module_name",
 ];
 
 fn has_connection(activity: Activity) -> bool {
     matches!(activity.info().own, DetailsKind::NetworkConnection | DetailsKind::ReverseShell)
+}
+
+/// Whether its alerts may be about what a kernel module does that hides nothing of itself.
+fn has_module(activity: Activity) -> bool {
+    activity == Activity::KernelHookDetected
+}
+
+fn can_be_silenced(activity: Activity) -> bool {
+    has_process(activity) || has_module(activity)
 }
 
 fn has_process(activity: Activity) -> bool {
@@ -222,6 +244,7 @@ impl fmt::Display for Exception {
             self.image.clone(),
             self.address.as_ref().map(Setting::show),
             self.command_line.clone(),
+            self.kernel_module_name.clone(),
         ];
         for (key, value) in CONDITIONS.iter().zip(conditions) {
             if let Some(value) = value {
@@ -249,6 +272,7 @@ impl From<&Exception> for engine::Exception {
             image: glob(&exception.image),
             address: exception.address.as_ref().map(|addresses| addresses.pattern.clone()),
             command_line: glob(&exception.command_line),
+            kernel_module_name: glob(&exception.kernel_module_name),
             reason: exception.reason.as_str().into(),
             until: exception.until.as_ref().map(ns),
         }
@@ -270,12 +294,13 @@ impl Setting for Alert {
                  write `default: {{events: {{{}: false}}}}`",
                 activity.name()
             )),
-            Some(activity) if !has_process(activity) => {
+            Some(activity) if !can_be_silenced(activity) => {
                 Err("is about no process and no connection, so no exception matches it".to_owned())
             }
             Some(activity) => Ok(Self(activity)),
             None => {
-                let alerts = Activity::ALL.iter().filter(|one| is_alert(one) && has_process(**one));
+                let is_possible = |one: &&Activity| is_alert(one) && can_be_silenced(**one);
+                let alerts = Activity::ALL.iter().filter(is_possible);
                 let names: Vec<&str> = alerts.map(|activity| activity.name()).collect();
                 Err(format!("is not an alert; {}", advice(text, &names)))
             }

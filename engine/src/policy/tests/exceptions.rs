@@ -22,7 +22,7 @@ const ADDED: Activity = Activity::ExecutablePermissionsAdded;
 const ID: &str = "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
 
 /// An exception without any condition.
-fn all(activity: Activity) -> Exception {
+pub(super) fn all(activity: Activity) -> Exception {
     Exception {
         activity,
         process_executable_path: None,
@@ -32,6 +32,7 @@ fn all(activity: Activity) -> Exception {
         image: None,
         address: None,
         command_line: None,
+        kernel_module_name: None,
         reason: "it is known".into(),
         until: None,
     }

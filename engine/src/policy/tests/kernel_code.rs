@@ -1,9 +1,14 @@
 //! Records and lines of the integrity of a kernel's code.
 
+use std::sync::Arc;
+
+use super::exceptions::all;
 use super::*;
+use crate::container_config::Glob;
 use crate::kernel_code::{
     Check, CheckFacts, CodeNames, ConfirmedViolation, Owner, RoundFacts, SymbolText, Violation,
 };
+use crate::policy::exceptions::{Exception, Exceptions};
 use crate::policy::lines::ScanKind;
 use crate::time::Monotonic;
 
@@ -101,6 +106,22 @@ fn a_hook_of_a_listed_module_is_an_alert_if_the_function_shows_what_there_is() {
     assert_eq!(details["kernel_code_function"], "filldir64");
     assert_eq!(details["kernel_code_function_address"], "0xffffffff81234560");
     assert!(records(&mut reader, hook_of_module(), &names("ip_rcv")).is_empty());
+}
+
+#[test]
+fn an_exception_names_the_module_that_hooks() {
+    let mut reader = Reader::new(&limits());
+    let activity = Activity::KernelHookDetected;
+    let kernel_module_name = Some(Glob::new("watch*"));
+    let exception = Exception { kernel_module_name, ..all(activity) };
+    reader.policy.set_exceptions(Arc::new(Exceptions::new([exception])));
+    assert!(records(&mut reader, hook_of_module(), &names("filldir64")).is_empty());
+    let other = CodeNames { module: "another".try_into().unwrap(), ..names("filldir64") };
+    assert_eq!(records(&mut reader, hook_of_module(), &other).len(), 1);
+    // What nobody owns has no name.
+    let nobody = CodeNames { module: <_>::default(), ..names("filldir64") };
+    let hook = violation(Check::Kprobes, Owner::Nobody);
+    assert_eq!(records(&mut reader, hook, &nobody).len(), 1);
 }
 
 #[test]

@@ -144,6 +144,23 @@ fn each_mistake_has_one_clear_line() {
              10.0.0.7, 10.0.0.0/8 or 10.0.*",
         ),
         (
+            format!("{ADDED}, {PATH}, kernel_module_name: lkrg"),
+            "lkrg",
+            "`exceptions[0].kernel_module_name`: alerts `executable_permissions_added` are about \
+             no module that hooks",
+        ),
+        (
+            "activity: kernel_hook_detected, reason: x, user_id: 0".to_owned(),
+            "0}",
+            "`exceptions[0].user_id`: alerts `kernel_hook_detected` are about no process",
+        ),
+        (
+            "activity: kernel_text_modified, reason: x, kernel_module_name: lkrg".to_owned(),
+            "kernel_text_modified",
+            "`exceptions[0].activity`: `kernel_text_modified` is about no process and no \
+             connection, so no exception matches it",
+        ),
+        (
             format!("{ADDED}, {PATH}, until: tomorrow"),
             "tomorrow",
             "`exceptions[0].until`: `tomorrow` is not a date; write one such as 2027-03-31 \
@@ -167,6 +184,14 @@ fn each_mistake_has_one_clear_line() {
     let message = "1:13: `exceptions` must be a list, not a mapping of keys to values; write a \
                    dash before the first key of each element: `- activity: …`";
     assert_eq!(lines(problems, Weight::Error), [message]);
+}
+
+#[test]
+fn a_module_that_hooks_is_named() {
+    let keys = "activity: kernel_hook_detected, kernel_module_name: 'lkrg*', reason: our guard";
+    let (exception, warnings) = good(keys);
+    assert_eq!(exception.kernel_module_name, Some(Glob::new("lkrg*")));
+    assert!(exception.can_apply() && warnings.is_empty());
 }
 
 #[test]

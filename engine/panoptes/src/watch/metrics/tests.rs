@@ -365,6 +365,7 @@ fn every_figure_is_on_the_page() {
         image: None,
         address: None,
         command_line: None,
+        kernel_module_name: None,
         reason: reason.into(),
         until: None,
     };
