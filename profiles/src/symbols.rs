@@ -122,6 +122,11 @@ symbols! {
     bpf_kallsyms: "bpf_kallsyms",
     /// List of memory for many BPF images (kernel/bpf/core.c).
     pack_list: "pack_list",
+    /// The functions that ask for memory for BPF images (kernel/bpf/core.c).
+    bpf_jit_alloc_exec: "bpf_jit_alloc_exec",
+    bpf_jit_binary_alloc: "bpf_jit_binary_alloc",
+    /// The tree of mapped addresses (mm/vmalloc.c, up to v6.8).
+    vmap_area_root: "vmap_area_root",
     /// Holds the first `struct ftrace_ops` (kernel/trace/ftrace.c).
     ftrace_ops_list: "ftrace_ops_list",
     /// The last `struct ftrace_ops` of each list (kernel/trace/ftrace.c).

@@ -103,3 +103,23 @@ crate::layout! {
         entry_handler: ["entry_handler"],
     }
 }
+
+crate::layout! {
+    /// `struct vmap_area` (include/linux/vmalloc.h): a range of mapped addresses.
+    pub struct VmapArea("vmap_area") {
+        va_start: ["va_start"],
+        va_end: ["va_end"],
+        /// Link in the tree `vmap_area_root`.
+        rb_node: ["rb_node"],
+        /// `struct vm_struct *`
+        vm: ["vm"],
+    }
+}
+
+crate::layout! {
+    /// `struct vm_struct` (include/linux/vmalloc.h).
+    pub struct VmStruct("vm_struct") {
+        /// Address of the code that asked for it.
+        caller: ["caller"],
+    }
+}

@@ -3,6 +3,7 @@
 use arrayvec::ArrayString;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::layout::{PackedLayout, View, u64_at};
+use panoptes_decoders::paging::{PageTableEntry, PageTableLevels};
 use panoptes_decoders::source::MemorySource;
 
 use super::check::{CHECKS, Check, CheckFacts};
@@ -113,6 +114,32 @@ impl<'a> CheckContext<'a> {
             letters.for_each(|&byte| _ = text.try_push(char::from(byte)));
         }
         text
+    }
+
+    /// Whether the kernel may execute the page with an address; only on x86-64.
+    pub(super) fn is_executable(&mut self, address: KernelVa) -> bool {
+        /// include/asm/pgtable_types.h of x86
+        const NOT_EXECUTABLE: u64 = 1 << 63;
+        let levels = self.kernel.space.levels;
+        if !matches!(levels, PageTableLevels::X86_64(_)) || !levels.is_canonical(address.0) {
+            return false;
+        }
+        let mut table = self.kernel.space.root;
+        for level in (1..=levels.top()).rev() {
+            let at = levels.entry_address(table, address.0, level);
+            let Some(entry) = self.read_physical(at, 8).map(|bytes| u64_at(bytes, 0)) else {
+                return false;
+            };
+            if entry & NOT_EXECUTABLE != 0 {
+                return false;
+            }
+            match levels.step(entry, address.0, level) {
+                PageTableEntry::Table(lower) => table = lower,
+                PageTableEntry::Page(_) => return true,
+                PageTableEntry::NotPresent => return false,
+            }
+        }
+        false
     }
 
     pub(super) fn owner_of(&self, address: KernelVa) -> Owner {

@@ -1,5 +1,7 @@
 //! Violations: seen in one round, confirmed by the next, reported once.
 
+use core::fmt::{self, Write as _};
+
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::room;
@@ -49,6 +51,13 @@ impl Violation {
             before: ArrayVec::new(),
             after: ArrayVec::new(),
         }
+    }
+
+    /// Sets what the place belongs to, cut to the room that it has.
+    pub(super) fn set_label(&mut self, label: fmt::Arguments<'_>) {
+        self.label.clear();
+        // What does not fit is left out.
+        let _ = self.label.write_fmt(label);
     }
 
     fn is_same(&self, other: &Self) -> bool {

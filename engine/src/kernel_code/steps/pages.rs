@@ -153,7 +153,7 @@ fn judge(cx: &mut CheckContext<'_>, cursor: &mut Cursor, piece: &Piece) {
     if piece.is_writable {
         report(cx, cursor, piece, Check::WritableExecutablePages);
     }
-    if !is_owned(cx, piece) && !is_filled_with_traps(cx, piece) {
+    if !is_owned(cx, piece) && !is_filled_with_traps(cx, piece) && !is_bpf_area(cx, piece) {
         report(cx, cursor, piece, Check::ExecutablePages);
     }
 }
@@ -200,6 +200,49 @@ fn is_filled_with_traps(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
         at += length;
     }
     true
+}
+
+/// Whether a piece is in an area that BPF has asked for. Before it had memory for many images
+/// (v5.18), each image had an area, and those of classic filters have no symbol. What forges an area
+/// can pass for one.
+fn is_bpf_area(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
+    /// Bytes of the functions that ask for memory, at most.
+    const FUNCTION_BYTES: u64 = 1024;
+    let symbols = &cx.kernel().symbols;
+    if symbols.pack_list.is_some() {
+        return false;
+    }
+    let functions = [symbols.bpf_jit_alloc_exec, symbols.bpf_jit_binary_alloc];
+    let caller = caller_of(cx, piece.start).unwrap_or(0);
+    let mut functions = functions.into_iter().flatten();
+    functions.any(|function| caller.wrapping_sub(function.0) < FUNCTION_BYTES)
+}
+
+/// The address of the code that has asked for the area with an address.
+fn caller_of(cx: &mut CheckContext<'_>, address: u64) -> Option<u64> {
+    /// Most levels of a tree with a billion areas.
+    const LEVELS_MAX: usize = 64;
+    let layouts = &cx.kernel().layouts;
+    let (area, memory) = (layouts.vmap_area.as_ref()?, layouts.vm_struct.as_ref()?);
+    let tree = layouts.rb_node.as_ref()?;
+    let mut node = KernelVa(cx.word(cx.kernel().symbols.vmap_area_root?)?);
+    for _ in 0..LEVELS_MAX {
+        if node.is_null() {
+            return None;
+        }
+        let at = node.minus(area.rb_node.offset.into());
+        let view = cx.structure(at, &area.packing)?;
+        let (start, end) = (view.unsigned(area.va_start), view.unsigned(area.va_end));
+        if (start..end).contains(&address) {
+            let memory_at = view.pointer(area.vm);
+            let view = cx.structure(memory_at, &memory.packing)?;
+            return Some(view.unsigned(memory.caller));
+        }
+        let view = cx.structure(node, &tree.packing)?;
+        let side = if address < start { tree.left } else { tree.right };
+        node = view.pointer(side);
+    }
+    None
 }
 
 /// Notes a violation, one for each run of pages.

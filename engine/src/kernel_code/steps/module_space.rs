@@ -1,0 +1,25 @@
+//! The addresses of modules and of other code that the kernel makes at run time.
+
+use core::ops::Range;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::paging::PageTableLevels;
+
+use crate::kernel_code::context::CheckContext;
+use crate::walk::Kernel;
+
+/// `MODULES_VADDR` (at least, arch/x86/include/asm/pgtable_64_types.h) and `MODULES_END`.
+const MODULES: Range<u64> = 0xffff_ffff_a000_0000..0xffff_ffff_ff00_0000;
+
+/// Whether an address is one of the space of modules, outside of the kernel's image; `false` on
+/// machines where that is not known.
+pub(super) fn is_in_module_space(kernel: &Kernel, address: u64) -> bool {
+    matches!(kernel.space.levels, PageTableLevels::X86_64(_))
+        && MODULES.contains(&address)
+        && address >= kernel.space.image.end
+}
+
+/// Whether something is mapped at an address.
+pub(super) fn is_present(cx: &mut CheckContext<'_>, address: KernelVa) -> bool {
+    cx.read(address, 1).is_some()
+}

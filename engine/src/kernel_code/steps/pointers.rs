@@ -1,0 +1,98 @@
+//! Pointers to code in the kernel's own data.
+//!
+//! The tables of functions that the kernel is linked with are read only, and none of them leads
+//! out of the kernel's image: tables of files, of protocols, of system calls. In writable data, a
+//! listed module may be called, and nobody else.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::layout::u64_at;
+use panoptes_decoders::paging::PageTableLevels;
+
+use super::module_space::is_in_module_space;
+use crate::kernel_code::check::Check;
+use crate::kernel_code::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
+use crate::kernel_code::owners::Owner;
+use crate::kernel_code::violations::Violation;
+
+/// Maximum number of pointers of one part that are judged.
+const POINTERS_MAX: usize = 256;
+/// Constants of a kernel that look like addresses: numbers of model specific registers with their
+/// signs extended (arch/x86/include/asm/msr-index.h).
+const REGISTERS: [core::ops::Range<u64>; 2] =
+    [0xffff_ffff_c000_0080..0xffff_ffff_c000_0400, 0xffff_ffff_c001_0000..0xffff_ffff_c001_1100];
+
+/// Checks read-only data, then writable data.
+pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
+    let kernel = cx.kernel();
+    let symbols = &kernel.symbols;
+    let parts = [
+        (Check::ReadOnlyPointers, symbols.start_rodata.zip(symbols.end_rodata)),
+        (Check::WritablePointers, symbols.sdata.zip(symbols.edata)),
+    ];
+    let is_known = matches!(kernel.space.levels, PageTableLevels::X86_64(_));
+    while let Some(&(check, range)) = parts.get(cursor.part as usize) {
+        let range = range.filter(|_| is_known);
+        let Some((start, end)) = range.filter(|(start, end)| is_of_image(cx, *start, *end)) else {
+            cx.not_checked(check, "the addresses of the data are unknown");
+            (cursor.part, cursor.at) = (cursor.part + 1, 0);
+            continue;
+        };
+        let at = start.plus(cursor.at);
+        if at.0 >= end.0 {
+            (cursor.part, cursor.at) = (cursor.part + 1, 0);
+            continue;
+        }
+        if !cx.has_budget() {
+            return Progress::More;
+        }
+        let length = (end.0 - at.0).min(READ_BYTES_MAX.into()) as u32;
+        check_part(cx, check, at, length);
+        cursor.at += u64::from(length);
+    }
+    Progress::Done
+}
+
+fn is_of_image(cx: &CheckContext<'_>, start: KernelVa, end: KernelVa) -> bool {
+    let image = &cx.kernel().space.image;
+    image.start <= start.0 && start.0 < end.0 && end.0 <= image.end
+}
+
+/// Checks the words of one part.
+fn check_part(cx: &mut CheckContext<'_>, check: Check, start: KernelVa, length: u32) {
+    let kernel = cx.kernel();
+    let Some(bytes) = cx.read(start, length) else {
+        cx.unread(check);
+        return;
+    };
+    let words = u64::from(length / 8);
+    let mut pointers = [(0, 0); POINTERS_MAX];
+    let mut count = 0;
+    for (index, word) in bytes.chunks_exact(8).enumerate() {
+        let word = u64_at(word, 0);
+        let is_register = REGISTERS.iter().any(|range| range.contains(&word));
+        if is_in_module_space(kernel, word)
+            && !is_register
+            && let Some(pointer) = pointers.get_mut(count)
+        {
+            *pointer = (8 * index as u64, word);
+            count += 1;
+        }
+    }
+    cx.checked(check, words);
+    if count == POINTERS_MAX {
+        cx.not_checked(check, "there are too many pointers to modules");
+    }
+    for &(offset, word) in pointers.iter().take(count) {
+        let target = KernelVa(word);
+        let owner = cx.owner_of(target);
+        let is_hook = match owner {
+            Owner::Nobody => cx.is_executable(target),
+            Owner::Module(_) => check == Check::ReadOnlyPointers,
+            _ => false,
+        };
+        if is_hook {
+            let place = start.plus(offset);
+            cx.violation(Violation { owner, ..Violation::new(check, place, target) });
+        }
+    }
+}
