@@ -162,6 +162,48 @@ symbols! {
     end_rodata: "__end_rodata",
     sdata: "_sdata",
     edata: "_edata",
+    /// Heads of chains of notifiers (drivers/tty/vt, kernel, net, arch/x86/kernel/dumpstack.c).
+    keyboard_notifier_list: "keyboard_notifier_list",
+    vt_notifier_list: "vt_notifier_list",
+    module_notify_list: "module_notify_list",
+    die_chain: "die_chain",
+    netdev_chain: "netdev_chain",
+    netlink_chain: "netlink_chain",
+    inetaddr_chain: "inetaddr_chain",
+    inet6addr_chain: "inet6addr_chain",
+    reboot_notifier_list: "reboot_notifier_list",
+    restart_handler_list: "restart_handler_list",
+    panic_notifier_list: "panic_notifier_list",
+    pm_chain_head: "pm_chain_head",
+    task_exit_notifier: "task_exit_notifier",
+    munmap_notifier: "munmap_notifier",
+    /// Offsets of all tracepoints (include/asm-generic/vmlinux.lds.h).
+    start_tracepoints: "__start___tracepoints_ptrs",
+    stop_tracepoints: "__stop___tracepoints_ptrs",
+    /// Heads of lists of packet types (net/core/dev.c).
+    ptype_all: "ptype_all",
+    ptype_base: "ptype_base",
+    /// The format of ELF programs (fs/binfmt_elf.c), in the list of all formats.
+    elf_format: "elf_format",
+    /// List of protocols (net/core/sock.c), and arrays of families and protocols (net).
+    proto_list: "proto_list",
+    net_families: "net_families",
+    inet_protos: "inet_protos",
+    inet6_protos: "inet6_protos",
+    /// List of all super blocks (fs/super.c).
+    super_blocks: "super_blocks",
+    /// The folder /proc (fs/proc/root.c).
+    proc_root: "proc_root",
+    /// Array of line disciplines (drivers/tty/tty_ldisc.c), and list of drivers.
+    tty_ldiscs: "tty_ldiscs",
+    tty_drivers: "tty_drivers",
+    /// Timers of each processor (kernel/time/timer.c).
+    timer_bases: "timer_bases",
+    /// The function of timers that start work (kernel/workqueue.c).
+    delayed_work_timer_fn: "delayed_work_timer_fn",
+    /// Functions of security modules (security/security.c).
+    security_hook_heads: "security_hook_heads",
+    static_calls_table: "static_calls_table",
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod dma_buf;
 pub mod file;
 pub mod files_struct;
 pub mod fs_struct;
+pub mod hooks;
 pub mod inet_hashinfo;
 pub mod inode;
 pub mod io_uring;
@@ -141,7 +142,6 @@ layouts! {
     anon_vma_name?: vm_area_struct::AnonVmaName,
     /// Since Linux commit 54a611b60590 ("Maple Tree: add new data structure") (in v6.1).
     maple_node?: maple_tree::MapleNode,
-
     backing_file?: file::BackingFile,
     bin_attribute?: kobject::BinAttribute,
     btf?: btf::BtfObject,
@@ -204,4 +204,29 @@ layouts! {
     unix_sock?: unix_sock::UnixSock,
     vm_struct?: code::VmStruct,
     vmap_area?: code::VmapArea,
+    atomic_notifier_head?: hooks::AtomicNotifierHead,
+    blocking_notifier_head?: hooks::BlockingNotifierHead,
+    raw_notifier_head?: hooks::RawNotifierHead,
+    notifier_block?: hooks::NotifierBlock,
+    tracepoint?: hooks::Tracepoint,
+    tracepoint_func?: hooks::TracepointFunc,
+    net_hooks?: hooks::NetHooks,
+    nf_hook_entries?: hooks::NfHookEntries,
+    packet_type?: hooks::PacketType,
+    linux_binfmt?: hooks::LinuxBinfmt,
+    proto?: hooks::Proto,
+    super_block_ops?: hooks::SuperBlockOps,
+    dentry_inode?: hooks::DentryInode,
+    inode_ops?: hooks::InodeOps,
+    proc_dir_entry?: hooks::ProcDirEntry,
+    tty_driver?: hooks::TtyDriver,
+    kernel_task?: hooks::KernelTask,
+    kthread?: hooks::Kthread,
+    timer_base?: hooks::TimerBase,
+    timer_list?: hooks::TimerList,
+    delayed_work?: hooks::DelayedWork,
+    security_hook_heads?: hooks::SecurityHookHeads,
+    lsm_static_calls_table?: hooks::LsmStaticCallsTable,
+    lsm_static_call?: hooks::LsmStaticCall,
+    security_hook_list?: hooks::SecurityHookList,
 }

@@ -116,6 +116,15 @@ impl<'a> CheckContext<'a> {
         text
     }
 
+    /// Whether an address may have code. A pointer that was read amid a change, or that was left
+    /// behind, leads to memory that nobody can execute.
+    pub(super) fn may_be_code(&mut self, address: KernelVa) -> bool {
+        match self.kernel.space.levels {
+            PageTableLevels::X86_64(_) => self.is_executable(address),
+            PageTableLevels::Aarch64(_) => self.read(address, 4).is_some(),
+        }
+    }
+
     /// Whether the kernel may execute the page with an address; only on x86-64.
     pub(super) fn is_executable(&mut self, address: KernelVa) -> bool {
         /// include/asm/pgtable_types.h of x86
@@ -185,7 +194,8 @@ impl<'a> CheckContext<'a> {
         target: KernelVa,
     ) {
         self.checked(check, 1);
-        if target.is_null() || self.owner_of(target) != Owner::Nobody {
+        let is_owned = target.is_null() || self.owner_of(target) != Owner::Nobody;
+        if is_owned || !self.may_be_code(target) {
             return;
         }
         let mut violation = Violation::new(check, place, target);
@@ -204,7 +214,12 @@ impl<'a> CheckContext<'a> {
     ) {
         self.checked(check, 1);
         let owner = self.owner_of(target);
-        if target.is_null() || !matches!(owner, Owner::Nobody | Owner::Module(_)) {
+        let may_violate = match owner {
+            Owner::Nobody => !target.is_null() && self.may_be_code(target),
+            Owner::Module(_) => true,
+            _ => false,
+        };
+        if !may_violate {
             return;
         }
         let mut violation = Violation { function, owner, ..Violation::new(check, place, target) };

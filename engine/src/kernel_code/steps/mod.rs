@@ -1,14 +1,21 @@
 //! The steps of a round, one file each.
 
+mod files;
 mod ftrace;
 mod interrupts;
 mod kprobes;
+mod later;
 mod lists;
+mod lsm;
 mod module_space;
+mod network;
+mod notifiers;
 mod owners;
 mod pages;
 mod pointers;
 mod system_calls;
+mod tracepoints;
+mod words;
 
 use super::context::{CheckContext, Cursor, Progress};
 
@@ -22,6 +29,12 @@ pub(super) const STEPS: &[Step] = &[
     interrupts::step,
     ftrace::step,
     kprobes::step,
+    tracepoints::step,
+    lsm::step,
+    network::step,
+    notifiers::step,
+    files::step,
+    later::step,
     pointers::step,
     pages::step,
 ];

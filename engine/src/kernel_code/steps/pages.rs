@@ -10,6 +10,7 @@ use panoptes_decoders::layout::u64_at;
 use panoptes_decoders::paging::{PageTableEntry, PageTableLevels};
 use panoptes_decoders::source::PAGE_BYTES;
 
+use super::module_space::TRAP;
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress};
 use crate::kernel_code::owners::Owner;
@@ -29,8 +30,6 @@ const LEVELS_MAX: usize = 5;
 const TABLES_MAX: u64 = 1 << 16;
 /// Maximum number of runs of pages that one round reports.
 const RUNS_MAX: u64 = 64;
-/// What x86 fills unused executable memory with: a trap.
-const TRAP: u8 = 0xcc;
 
 /// The places in [`Cursor::more`]: the end of the last reported run, its check, and their number.
 const RUN_END: usize = 0;

@@ -7,8 +7,9 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u64_at;
 use panoptes_decoders::paging::PageTableLevels;
+use panoptes_decoders::source::PAGE_BYTES;
 
-use super::module_space::is_in_module_space;
+use super::module_space::{TRAP, is_in_module_space};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
 use crate::kernel_code::owners::Owner;
@@ -86,7 +87,7 @@ fn check_part(cx: &mut CheckContext<'_>, check: Check, start: KernelVa, length: 
         let target = KernelVa(word);
         let owner = cx.owner_of(target);
         let is_hook = match owner {
-            Owner::Nobody => cx.is_executable(target),
+            Owner::Nobody => cx.is_executable(target) && !has_only_traps(cx, target),
             Owner::Module(_) => check == Check::ReadOnlyPointers,
             _ => false,
         };
@@ -95,4 +96,12 @@ fn check_part(cx: &mut CheckContext<'_>, check: Check, start: KernelVa, length: 
             cx.violation(Violation { owner, ..Violation::new(check, place, target) });
         }
     }
+}
+
+/// Whether the page with an address has nothing but traps: memory that may be filled with code later
+/// (`execmem`), to which some variables of the kernel lead.
+fn has_only_traps(cx: &mut CheckContext<'_>, address: KernelVa) -> bool {
+    let page = KernelVa(address.0 & !(PAGE_BYTES - 1));
+    let bytes = cx.read(page, PAGE_BYTES as u32);
+    bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == TRAP))
 }
