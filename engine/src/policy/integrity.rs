@@ -1,8 +1,8 @@
 //! What a round says of each check of the kernel's code: it holds, it is violated, or it was not
 //! made.
 //!
-//! A check holds only if all its places were read. So a reader never takes what nobody looked at for
-//! what is as it should be.
+//! A check holds only if all its places were read. So a reader never takes what nobody looked at
+//! for what is as it should be.
 
 use panoptes_records::record::kernel_code::{IntegrityCheckDetails, IntegrityVerdict};
 use panoptes_records::record::system_activity::SystemActivityDetails;
@@ -24,8 +24,8 @@ pub(super) struct VerdictCounts {
     not_made: u32,
 }
 
-/// Describes what a round has shown of a check. `further` is the number of violations that the facts
-/// do not count: hooks of modules.
+/// Describes what a round has shown of a check. `further` is the number of violations that the
+/// facts do not count: hooks of modules.
 pub(super) fn describe_check(
     check: Check,
     facts: &CheckFacts,

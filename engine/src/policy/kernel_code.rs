@@ -1,5 +1,5 @@
-//! The alerts of what violates the integrity of the kernel's code: hooks, code without an owner, and
-//! text that was modified.
+//! The alerts of what violates the integrity of the kernel's code: hooks, code without an owner,
+//! and text that was modified.
 //!
 //! What a listed module hooks is an alert only if the function shows what a machine has, and the
 //! kernel has not verified the module's signature.
@@ -146,7 +146,7 @@ fn reason(violation: &Violation, names: &CodeNames, rounds: u32) -> ArrayString<
     let _ = write_reason(&mut out, violation, names);
     // A command checks once.
     if rounds > 1 {
-        let _ = write!(out, ", in {rounds} rounds in a row");
+        let _ = write!(out, ", in {rounds} successive rounds");
     }
     out
 }
@@ -299,7 +299,7 @@ mod tests {
             reason(&hook, &names, 2).as_str(),
             "the function __x64_sys_kill (0xffffffff81234560) is hooked (ftrace_handlers, a \
              filter): the place 0xffff888012345018 leads to 0xffffffffc0a1b000, code that nobody \
-             owns, in 2 rounds in a row"
+             owns, in 2 successive rounds"
         );
         let pointer = violation(Check::ProcFiles, Owner::Bpf);
         let names = CodeNames { place: symbol("tcp4_seq_ops+0x18"), ..CodeNames::default() };
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(
             reason(&page, &CodeNames::default(), 2).as_str(),
             "memory at 0xffff888012345018 (executable_pages) is executable, and nobody owns it, \
-             in 2 rounds in a row"
+             in 2 successive rounds"
         );
     }
 
@@ -342,7 +342,7 @@ mod tests {
             violation.before.extend([0xff; 16]);
             violation.after.extend([0xff; 16]);
             let sentence = reason(&violation, &names, u32::MAX);
-            assert!(sentence.ends_with(", in 4294967295 rounds in a row"), "{sentence}");
+            assert!(sentence.ends_with(", in 4294967295 successive rounds"), "{sentence}");
         }
     }
 }
