@@ -9,7 +9,8 @@ use crate::policy::kernel_code::{describe, is_alert};
 
 impl LineWriter {
     /// Passes a line for each check, and then one for each violation, to `sink`. Stops at the
-    /// sink's first error. `violations` are those of the same round; `names` names the addresses of one.
+    /// sink's first error. `violations` are those of the same round; `names` names the addresses of
+    /// one.
     pub fn write_integrity<'v, E>(
         &mut self,
         round: &RoundFacts,
