@@ -118,6 +118,45 @@ symbols! {
     socket_file_ops: "socket_file_ops",
     /// File operations of pipes (fs/pipe.c).
     pipefifo_fops: "pipefifo_fops",
+    /// List of the images and trampolines of BPF (kernel/bpf/core.c).
+    bpf_kallsyms: "bpf_kallsyms",
+    /// List of memory for many BPF images (kernel/bpf/core.c).
+    pack_list: "pack_list",
+    /// Holds the first `struct ftrace_ops` (kernel/trace/ftrace.c).
+    ftrace_ops_list: "ftrace_ops_list",
+    /// The last `struct ftrace_ops` of each list (kernel/trace/ftrace.c).
+    ftrace_list_end: "ftrace_list_end",
+    /// Pages with copies of probed instructions (kernel/kprobes.c).
+    kprobe_insn_slots: "kprobe_insn_slots",
+    /// Pages of optimised probes (kernel/kprobes.c).
+    kprobe_optinsn_slots: "kprobe_optinsn_slots",
+    /// All kprobes, by a hash of their addresses (kernel/kprobes.c).
+    kprobe_table: "kprobe_table",
+    /// The handler of a kprobe that stands for several (kernel/kprobes.c).
+    aggr_pre_handler: "aggr_pre_handler",
+    /// The handler of the kprobe in a kretprobe (kernel/kprobes.c).
+    pre_handler_kretprobe: "pre_handler_kretprobe",
+    /// Holds the address of `struct real_mode_header` (arch/x86/realmode/init.c).
+    real_mode_header: "real_mode_header",
+    /// Number of NUMA nodes that may exist (mm/page_alloc.c).
+    nr_node_ids: "nr_node_ids",
+    /// The table of system calls (arch/x86/entry/syscall_64.c), and that of programs of 32 bits.
+    sys_call_table: "sys_call_table",
+    ia32_sys_call_table: "ia32_sys_call_table",
+    x32_sys_call_table: "x32_sys_call_table",
+    /// The functions that dispatch system calls (arch/x86/entry).
+    x64_sys_call: "x64_sys_call",
+    x32_sys_call: "x32_sys_call",
+    ia32_sys_call: "ia32_sys_call",
+    do_syscall_64: "do_syscall_64",
+    entry_syscall_64: "entry_SYSCALL_64",
+    /// The table of interrupt descriptors (arch/x86/kernel/idt.c).
+    idt_table: "idt_table",
+    /// Read-only data (include/asm-generic/sections.h), and other data of the image.
+    start_rodata: "__start_rodata",
+    end_rodata: "__end_rodata",
+    sdata: "_sdata",
+    edata: "_edata",
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod address_space;
 pub mod btf;
 pub mod cgroup;
+pub mod code;
 pub mod cred;
 pub mod dentry;
 pub mod dma_buf;
@@ -145,6 +146,8 @@ layouts! {
     bin_attribute?: kobject::BinAttribute,
     btf?: btf::BtfObject,
     /// Since Linux commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11).
+    bpf_ksym?: code::BpfKsym,
+    bpf_prog_pack?: code::BpfProgPack,
     btf_module?: btf::BtfModule,
     cfs_rq?: rq::CfsRunQueue,
     cgroup?: cgroup::Cgroup,
@@ -162,6 +165,14 @@ layouts! {
     kernfs_iattrs?: cgroup::KernfsIattrs,
     kernfs_node?: cgroup::KernfsNode,
     kset?: kobject::Kset,
+    ftrace_func_entry?: code::FtraceFuncEntry,
+    ftrace_hash?: code::FtraceHash,
+    ftrace_ops?: code::FtraceOps,
+    ftrace_ops_hash?: code::FtraceOpsHash,
+    kprobe?: code::Kprobe,
+    kprobe_insn_cache?: code::KprobeInsnCache,
+    kprobe_insn_page?: code::KprobeInsnPage,
+    kretprobe?: code::Kretprobe,
     mod_tree_node?: module::ModTreeNode,
     mod_tree_root?: module::ModTreeRoot,
     module?: module::ModuleStructure,

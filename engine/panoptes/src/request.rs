@@ -141,7 +141,7 @@ impl ScanRequest {
         loaded.warnings.problems.extend(notes);
         Ok(Self {
             system,
-            kinds: if all { Kinds::ALL } else { scan.only.into_iter().collect() },
+            kinds: if all { Kinds::OBJECTS } else { scan.only.into_iter().collect() },
             printed: match (scan.alerts, scan.summary) {
                 (true, _) => ScanOutputKind::Alerts,
                 (false, true) => ScanOutputKind::Summary,

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod damage;
+mod integrity;
 mod running;
 
 use std::fs::File;
@@ -67,6 +68,7 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     times.walked = walked;
     let snapshot = walker.snapshot();
     let reads = source.counts();
+    let copied = kind_of_copy(source.source_mut());
     let hashing = Instant::now();
     let contents =
         kinds.contains(ScanKind::Processes).then(|| hash(snapshot, &limits, &mut source, &kernel));
@@ -78,6 +80,11 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     };
     times.hashed = hashing.elapsed();
 
+    let code = kinds
+        .contains(ScanKind::Integrity)
+        .then(|| integrity::check(&mut walker, &mut source, &kernel, (scope, copied)));
+
+    let snapshot = walker.snapshot();
     let extras = Extras { contents: contents.as_ref(), commands: &commands };
     let printing = Instant::now();
     let shown: Box<dyn Write> = if is_summary {
@@ -88,7 +95,12 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     let counts = {
         let mut out = ScanOutput { shown, log: log.as_mut() };
         let written = print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut out);
-        written.and_then(|counts| out.flush().map(|()| counts))
+        let checked = written.and_then(|counts| {
+            let seen = (snapshot, &kernel);
+            let printed = code.as_ref().map(|it| it.print(&mut lines, seen, &mut source, &mut out));
+            printed.unwrap_or(Ok(())).map(|()| counts)
+        });
+        checked.and_then(|counts| out.flush().map(|()| counts))
     };
     log.map_or(Ok(()), ScanLog::end)?;
     let Some(counts) = printed(counts)? else { return Ok(Exit::Done) };
@@ -318,7 +330,8 @@ fn verdict(losses: &Losses, damage: &Damage, request: &ScanRequest, messages: &M
 /// descriptors, and its interface through the interfaces.
 fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
     let connections = kinds.contains(ScanKind::Connections);
-    let modules = kinds.contains(ScanKind::Modules);
+    let module_details = kinds.contains(ScanKind::Modules);
+    let modules = module_details || kinds.contains(ScanKind::Integrity);
     Scope {
         files: kinds.contains(ScanKind::Files) || connections,
         // Shells are identified by the files that they have mapped.
@@ -328,7 +341,7 @@ fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
         command_lines: user_memory.command_lines,
         udp_ports: false,
         modules,
-        module_details: modules,
+        module_details,
     }
 }
 

@@ -9,6 +9,7 @@
 //! Not here: threads, intervals, finding the kernel, and what happens to the records.
 
 mod clock;
+mod code_rounds;
 mod early;
 mod figures;
 mod forks;
@@ -51,6 +52,7 @@ use crate::walk::{
 };
 
 use clock::{CalendarClock, Clock, Motion};
+use code_rounds::CodeRounds;
 use early::EarlyScanFilter;
 use forks::{Course, Forks};
 use metered::MeteredSource;
@@ -148,6 +150,7 @@ pub struct WatchedMachine {
     state: MachineState,
     contents: Contents,
     detectors: Detectors,
+    code: CodeRounds,
     policy: Policy,
     workload: KnownMachine,
     /// Start of process 1, which is constant as long as the machine runs.
@@ -195,13 +198,15 @@ impl WatchedMachine {
             identity: setup.identity,
             shipped: setup.shipped,
         });
-        let MachineParts { kept, state, contents, detectors, policy, workload, clock } = parts;
+        let MachineParts { kept, state, contents, detectors, code, policy, workload, clock } =
+            parts;
         Self {
             kernel,
             kept,
             state,
             contents,
             detectors,
+            code,
             policy,
             workload,
             init_start_ns: None,
@@ -439,6 +444,9 @@ impl WatchedMachine {
             return Ok(());
         }
         self.workload.update(snapshot, self.policy.header_mut());
+        if let Some(round) = self.code.last_round() {
+            self.policy.note_round(round);
+        }
         let mut reporter = self.policy.reporter(out);
         self.contents.begin_scan(now.monotonic);
         if self.calendar.was_set(&snapshot.machine) {
@@ -475,6 +483,10 @@ impl WatchedMachine {
             detectors.settle(context, contents);
         }
         self.figures.end(ScanStage::Hash, budget);
+        self.code.note_scan(snapshot, kernel, now.monotonic);
+        if snapshot.modules.is_fresh {
+            self.code.report(&cx, &mut reporter);
+        }
         report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);
         reporter.note_found_late(shortcuts.end_scan(waits(detectors, &self.state)));
         reporter.end_scan(&cx, &self.state);
@@ -519,22 +531,26 @@ impl WatchedMachine {
     /// Whether another scan of the same memory would show nothing more.
     pub fn has_settled(&self) -> bool {
         let waits = waits(&self.detectors, &self.state);
-        !self.is_partial && !self.has_work() && !waits.urgent && !waits.other
+        !self.is_partial && !self.contents.has_work() && !waits.urgent && !waits.other
     }
 
-    /// Whether files wait to be hashed.
+    /// Whether files wait to be hashed, or code to be checked.
     pub fn has_work(&self) -> bool {
-        self.contents.has_work()
+        self.contents.has_work() || self.code.has_work()
     }
 
-    /// Hashes files that scans asked for, reading about `bytes` bytes. Call it between scans while
-    /// there is time. The next scan reports the results.
+    /// Hashes files that scans asked for, or checks the kernel's code, reading about `bytes` bytes.
+    /// Call it between scans while there is time. The next scan reports the results.
     pub fn work<S: MemorySource>(
         &mut self,
         workspace: &mut Workspace,
         source: &mut S,
         bytes: usize,
     ) {
+        if self.code.has_turn(self.contents.has_work()) {
+            self.code.work(&mut workspace.code, source, &self.kernel, bytes);
+            return;
+        }
         let shipped = self.detectors.binary_attestation.shipped();
         self.contents.exchange(&mut workspace.buffers);
         self.contents.work(source, &self.kernel, bytes, shipped.as_ref());

@@ -8,6 +8,7 @@ use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, room};
 
 use super::clock::Clock;
+use super::code_rounds::CodeRounds;
 use super::workload::KnownMachine;
 use super::{MachineIdentity, WatchedMachine};
 use crate::container_config::{ContainerConfig, Glob};
@@ -46,6 +47,7 @@ pub(super) struct MachineParts {
     pub(super) state: MachineState,
     pub(super) contents: Contents,
     pub(super) detectors: Detectors,
+    pub(super) code: CodeRounds,
     pub(super) policy: Policy,
     pub(super) workload: KnownMachine,
     pub(super) clock: Clock,
@@ -70,6 +72,7 @@ impl MachineParts {
             images: &setup.containers.images,
             key,
         });
+        let code = CodeRounds::new(&setup.policy);
         let mut policy = Policy::new(limits, setup.policy, setup.header, setup.message_ids, key);
         policy.set_containers(setup.containers);
         policy.set_exceptions(setup.exceptions);
@@ -79,6 +82,7 @@ impl MachineParts {
             state,
             contents: Contents::without_buffers(limits, key),
             detectors,
+            code,
             policy,
             workload: KnownMachine::new(setup.identity),
             clock: Clock::new(setup.waits_for_clock, limits.processes as usize),

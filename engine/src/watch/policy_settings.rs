@@ -45,6 +45,7 @@ impl WatchedMachine {
             login_servers: &login_servers,
             content_rules: &content_rules,
         });
+        self.code.set_policy(&config);
         self.policy.set_config(config);
         self.policy.set_exceptions(new.exceptions);
         self.policy.set_redactor(new.redactor);

@@ -8,6 +8,7 @@
 use panoptes_tables::{HashKey, room};
 
 use crate::detect;
+use crate::kernel_code::CodeBuffers;
 use crate::limits::Limits;
 use crate::page_cache::HashBuffers;
 use crate::state;
@@ -21,6 +22,7 @@ pub struct Workspace {
     pub(super) state: state::StateScratch,
     pub(super) detectors: detect::DetectorScratch,
     pub(super) buffers: Option<Box<HashBuffers>>,
+    pub(super) code: CodeBuffers,
 }
 
 impl Workspace {
@@ -31,6 +33,7 @@ impl Workspace {
             state: state::StateScratch::new(limits),
             detectors: detect::DetectorScratch::new(limits),
             buffers: Some(room::boxed(HashBuffers::new())),
+            code: CodeBuffers::new(),
         }
     }
 

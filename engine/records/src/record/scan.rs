@@ -158,6 +158,8 @@ pub struct Kinds(u16);
 
 impl Kinds {
     pub const ALL: Self = Self((1 << ScanKind::ALL.len()) - 1);
+    /// What a scan prints by itself: all objects. Checks of the kernel's code must be asked for.
+    pub const OBJECTS: Self = Self(Self::ALL.0 & !(1 << ScanKind::Integrity as u16));
 
     pub const fn contains(self, kind: ScanKind) -> bool {
         self.0 & (1 << kind as u16) != 0
