@@ -24,4 +24,5 @@ pub use names::{CodeNames, SymbolText};
 pub use owners::{CodeRange, Owner, Owners};
 pub use round::{CodeBuffers, KernelCode, RoundFacts};
 pub use sensitive::{is_sensitive, is_sensitive_table};
+pub(crate) use violations::VIOLATIONS_MAX;
 pub use violations::{CodeBytes, ConfirmedViolation, Violation};

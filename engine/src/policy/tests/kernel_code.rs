@@ -187,6 +187,12 @@ fn each_check_has_a_line_and_then_each_violation() {
     let found = [violation(Check::Timers, Owner::Nobody), hook_of_module()];
     let lines = lines_of(&round, &found);
     assert_eq!(lines.len(), Check::ALL.len() + 2);
+    // Nothing has confirmed what the facts count of this one.
+    let unconfirmed = &lines_of(&round, &found[1..])[Check::Timers as usize];
+    assert_eq!(
+        (&unconfirmed["verdict"], &unconfirmed["violations"]),
+        (&json!("not_checked"), &json!(1))
+    );
     let of_check = |check: Check| {
         let line = &lines[check as usize];
         assert_eq!(
