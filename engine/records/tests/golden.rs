@@ -17,7 +17,7 @@ use panoptes_records::record::file::FileDetails;
 use panoptes_records::record::file_descriptor::FileType;
 use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::kernel_code::{
-    IntegrityCheckDetails, IntegrityVerdict, KernelCodeDetails, KernelCodeOwner,
+    IntegrityCheckDetails, IntegrityVerdict, KernelCodeDetails, KernelCodeOwner, KernelListing,
 };
 use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess};
@@ -254,6 +254,7 @@ fn hook() -> KernelCodeDetails<'static> {
         kernel_code_label: Some("a filter".into()),
         kernel_code_function: Some("filldir64".into()),
         kernel_code_function_address: Some(MemoryAddress(0xffff_ffff_8123_4560)),
+        kernel_code_listing: Some(KernelListing::Files),
         kernel_code_target: Some(MemoryAddress(0xffff_ffff_c0a1_b000)),
         kernel_code_target_symbol: Some("hook_filldir64".into()),
         kernel_code_owner: Some(KernelCodeOwner::Module),

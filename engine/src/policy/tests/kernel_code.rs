@@ -104,6 +104,7 @@ fn a_hook_of_a_listed_module_is_an_alert_if_the_function_shows_what_there_is() {
     assert_eq!(details["kernel_code_owner"], "module");
     assert_eq!(details["kernel_module_name"], "watcher");
     assert_eq!(details["kernel_code_function"], "filldir64");
+    assert_eq!(details["kernel_code_listing"], "files");
     assert_eq!(details["kernel_code_function_address"], "0xffffffff81234560");
     assert!(records(&mut reader, hook_of_module(), &names("ip_rcv")).is_empty());
 }
