@@ -346,8 +346,8 @@ mod tests {
         assert_eq!(
             reason(&pointer, &names, 1).as_str(),
             "the place tcp4_seq_ops+0x18 (0xffff888012345018) (proc_files) leads to \
-             0xffffffffc0a1b000, code of a BPF program; what the machine shows of sockets and packets \
-             may be wrong"
+             0xffffffffc0a1b000, code of a BPF program; what the machine shows of sockets and \
+             packets may be wrong"
         );
     }
 
