@@ -382,7 +382,8 @@ mod tests {
             kinds("panoptes scan x --only files,processes --only files"),
             [ScanKind::Processes, ScanKind::Files]
         );
-        assert_eq!(kinds("panoptes scan x"), ScanKind::ALL);
+        assert_eq!(kinds("panoptes scan x"), Kinds::OBJECTS.iter().collect::<Vec<_>>());
+        assert_eq!(kinds("panoptes scan x --only integrity"), [ScanKind::Integrity]);
     }
 
     #[test]

@@ -16,6 +16,9 @@ use panoptes_records::record::detection::{Ancestor, Confidence, Detection};
 use panoptes_records::record::file::FileDetails;
 use panoptes_records::record::file_descriptor::FileType;
 use panoptes_records::record::header::RecordHeader;
+use panoptes_records::record::kernel_code::{
+    IntegrityCheckDetails, IntegrityVerdict, KernelCodeDetails, KernelCodeOwner, KernelListing,
+};
 use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess};
 use panoptes_records::record::scan::{ScanLine, ScanObject};
@@ -23,7 +26,7 @@ use panoptes_records::record::shell_history::{ShellCommand, ShellHistoryDetails}
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::thread::ThreadDetails;
 use panoptes_records::record::value::{
-    DeviceNumber, Flat, Objects, Permissions, Uuid, WrappedObjects,
+    DeviceNumber, Flat, Hex, MemoryAddress, Objects, Permissions, Uuid, WrappedObjects,
 };
 use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_records::schema::{record_schema, scan_schema};
@@ -242,6 +245,41 @@ fn file_permissions_changed() {
     check(12, web_1_header_in, &record);
 }
 
+/// A hook that everything is known of.
+fn hook() -> KernelCodeDetails<'static> {
+    KernelCodeDetails {
+        kernel_code_check: "ftrace_handlers",
+        kernel_code_address: MemoryAddress(0xffff_8880_1234_5018),
+        kernel_code_symbol: Some("hook_ops+0x18".into()),
+        kernel_code_label: Some("a filter".into()),
+        kernel_code_function: Some("filldir64".into()),
+        kernel_code_function_address: Some(MemoryAddress(0xffff_ffff_8123_4560)),
+        kernel_code_listing: Some(KernelListing::Files),
+        kernel_code_target: Some(MemoryAddress(0xffff_ffff_c0a1_b000)),
+        kernel_code_target_symbol: Some("hook_filldir64".into()),
+        kernel_code_owner: Some(KernelCodeOwner::Module),
+        kernel_module_name: Some("watcher".into()),
+        kernel_code_bytes_before: Some(Hex(&[0x0f, 0x1f, 0x44, 0, 0])),
+        kernel_code_bytes_after: Some(Hex(&[0xe8, 0xfb, 0x4f, 0xed, 0x1e])),
+        kernel_code_first_seen: None,
+        kernel_code_advice: Some("Find out who loaded it."),
+    }
+}
+
+#[test]
+fn kernel_hook_detected() {
+    let first_seen = Timestamp::from_ns(1_795_159_906_811_203_117);
+    let details = KernelCodeDetails { kernel_code_first_seen: Some(first_seen), ..hook() };
+    let (reason, techniques) =
+        ("the function filldir64 is hooked by the module watcher", &["T1014", "T1547.006"]);
+    let detection = Detection::new(reason.into(), techniques, Confidence::Medium, first_seen, 2);
+    let record = Record {
+        detection: Some(&detection),
+        ..Record::new(Activity::KernelHookDetected, Details::KernelCode(&details))
+    };
+    check(13, web_1_header_in, &record);
+}
+
 fn line<T: ScanObject>(line: &ScanLine<'_, T>) -> String {
     let mut out = vec![0; 4096];
     let length = line.write(&mut out, STRING_LENGTH).unwrap();
@@ -255,12 +293,22 @@ fn scan_lines() {
         ThreadDetails { thread_id: 714, thread_self_exec_id: Some(2), thread_exit_state: Some(0) };
     let (process, descriptor, memory, connection) =
         (bash(), stdin_socket(), libc_text(), connection());
+    let integrity = IntegrityCheckDetails {
+        check: "kprobes",
+        verdict: IntegrityVerdict::NotChecked,
+        places: 4,
+        violations: 0,
+        unread: 1,
+        reason: Some("places could not be read"),
+    };
     let written = [
         line(&ScanLine::new(&process)),
         line(&ScanLine::of_process(714, &thread)),
         line(&ScanLine::of_process(714, &descriptor)),
         line(&ScanLine::new(&memory)),
         line(&ScanLine::of_process(714, &connection)),
+        line(&ScanLine::new(&integrity)),
+        line(&ScanLine::new(&hook())),
     ];
     assert_eq!(written.concat(), SCAN);
 }

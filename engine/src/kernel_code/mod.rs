@@ -23,5 +23,6 @@ pub use check::{Check, CheckFacts, ViolationKind};
 pub use names::{CodeNames, SymbolText};
 pub use owners::{CodeRange, Owner, Owners};
 pub use round::{CodeBuffers, KernelCode, RoundFacts};
-pub use sensitive::{is_sensitive, is_sensitive_table};
+pub use sensitive::{is_sensitive, is_sensitive_table, listing_of};
+pub(crate) use violations::VIOLATIONS_MAX;
 pub use violations::{CodeBytes, ConfirmedViolation, Violation};

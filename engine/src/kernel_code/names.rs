@@ -33,7 +33,7 @@ pub struct CodeNames {
 }
 
 impl CodeNames {
-    /// Names the addresses of a violation. `symbol` returns the name of an address, with its offset.
+    /// Names the addresses of a violation. `symbol` returns the name of an address, with an offset.
     pub fn of(
         violation: &Violation,
         modules: &ModuleScan,

@@ -11,7 +11,7 @@ use super::owners::Owner;
 use crate::time::Monotonic;
 
 /// Maximum number of violations that are tracked.
-const VIOLATIONS_MAX: usize = 128;
+pub(crate) const VIOLATIONS_MAX: usize = 128;
 /// Number of rounds in which a violation must be seen.
 const ROUNDS_TO_CONFIRM: u32 = 2;
 /// Maximum number of bytes of code that a violation shows.

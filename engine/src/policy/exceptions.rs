@@ -84,16 +84,14 @@ struct Rule {
     silenced: AtomicU64,
 }
 
-/// The processes, the connection and the kernel module that an alert is about.
+/// The processes or the kernel module, and the connection that an alert is about.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AlertSubject<'a> {
     pub(super) processes: Processes<'a>,
     pub(super) connection: Option<&'a ConnectionFacts>,
-    /// The name of a module that the kernel's list has.
-    pub(super) module: Option<&'a str>,
 }
 
-/// The processes that an alert is about, as far as they are known.
+/// The processes that an alert is about, as far as they are known, or the kernel module.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Processes<'a> {
     #[default]
@@ -102,13 +100,15 @@ pub(super) enum Processes<'a> {
     Described(&'a ProcessFacts<'a>),
     /// The processes of a reverse shell.
     Members(&'a [ChainMember<'a>]),
+    /// No process, but the code of the module of this name, which the kernel's list has.
+    Module(&'a str),
 }
 
 impl<'a> Processes<'a> {
     /// The process that an alert is about: of a reverse shell, the interpreter.
     pub(super) fn last(self, cx: &ScanContext<'a>) -> Option<ProcessFacts<'a>> {
         match self {
-            Self::Unknown => None,
+            Self::Unknown | Self::Module(_) => None,
             Self::Tracked(process) => Some(process.facts(cx.strings)),
             Self::Described(facts) => Some(*facts),
             Self::Members(members) => members.last().map(|member| member.process),
@@ -269,17 +269,17 @@ impl Exceptions {
             return false;
         }
         let peer = about.connection.map(|facts| Peer::of(cx.snapshot, facts));
-        let others = (peer, about.module);
         let mut covers = |exception: &Exception, process: &ProcessFacts<'_>| {
             let is_asked = exception.names_container() && process.container_is_roots;
             let names = if is_asked { containers.names_of(cx, process) } else { None };
-            exception.covers(Some(process), names.as_ref(), others)
+            exception.covers(Some(process), names.as_ref(), (peer, None))
         };
         let found = self.rules.iter().find(|Rule { exception, .. }| {
             exception.activity == activity
                 && exception.until.is_none_or(|until| cx.now.real.ns() < until.ns())
                 && match about.processes {
-                    Processes::Unknown => exception.covers(None, None, others),
+                    Processes::Unknown => exception.covers(None, None, (peer, None)),
+                    Processes::Module(name) => exception.covers(None, None, (peer, Some(name))),
                     Processes::Tracked(process) => covers(exception, &process.facts(cx.strings)),
                     Processes::Described(facts) => covers(exception, facts),
                     Processes::Members(members) => {

@@ -1,8 +1,8 @@
 //! What a round says of each check of the kernel's code: it holds, it is violated, or it was not
 //! made.
 //!
-//! A check holds only if all its places were read. So a reader never takes what nobody looked at for
-//! what is as it should be.
+//! A check holds only if all its places were read. So a reader never takes what nobody looked at
+//! for what is as it should be.
 
 use panoptes_records::record::kernel_code::{IntegrityCheckDetails, IntegrityVerdict};
 use panoptes_records::record::system_activity::SystemActivityDetails;
@@ -15,6 +15,8 @@ use crate::kernel_code::{Check, CheckFacts, RoundFacts};
 const NO_PLACE: &str = "no such place was found";
 /// Why a check was not made wholly if some reads failed.
 const UNREAD: &str = "places could not be read";
+/// Why a check has no verdict of which only one round has seen a violation.
+const UNCONFIRMED: &str = "a violation was seen in one round only";
 
 /// Number of checks by their verdicts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -24,22 +26,32 @@ pub(super) struct VerdictCounts {
     not_made: u32,
 }
 
-/// Describes what a round has shown of a check. `further` is the number of violations that the facts
-/// do not count: hooks of modules.
+/// The violations of a check, besides those that the facts of the round count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckViolations {
+    /// Number of violations that the facts do not count: hooks of modules.
+    pub(super) further: u64,
+    /// Whether enough rounds have seen one.
+    pub(super) is_confirmed: bool,
+}
+
+/// Describes what a round has shown of a check.
 pub(super) fn describe_check(
     check: Check,
     facts: &CheckFacts,
-    further: u64,
+    seen: CheckViolations,
 ) -> IntegrityCheckDetails {
     let CheckFacts { places, unread, not_checked, .. } = *facts;
-    let violations = u64::from(facts.violations).saturating_add(further);
+    let violations = u64::from(facts.violations).saturating_add(seen.further);
     let unread_why = (unread > 0).then_some(UNREAD);
     let none_why = (places == 0 && violations == 0).then_some(NO_PLACE);
-    let reason = not_checked.or(unread_why).or(none_why);
-    let verdict = match (violations, reason) {
-        (1.., _) => IntegrityVerdict::Violated,
-        (0, None) => IntegrityVerdict::Holds,
-        (0, Some(_)) => IntegrityVerdict::NotChecked,
+    let is_violated = violations > 0 && seen.is_confirmed;
+    let unconfirmed_why = (violations > 0 && !is_violated).then_some(UNCONFIRMED);
+    let reason = unconfirmed_why.or(not_checked).or(unread_why).or(none_why);
+    let verdict = match reason {
+        _ if is_violated => IntegrityVerdict::Violated,
+        None => IntegrityVerdict::Holds,
+        Some(_) => IntegrityVerdict::NotChecked,
     };
     IntegrityCheckDetails { check: check.name(), verdict, places, violations, unread, reason }
 }
@@ -48,7 +60,8 @@ impl VerdictCounts {
     fn of(round: &RoundFacts) -> Option<Self> {
         let mut counts = Self::default();
         for &check in Check::ALL {
-            let count = match describe_check(check, &round.of(check), 0).verdict {
+            let seen = CheckViolations { further: 0, is_confirmed: true };
+            let count = match describe_check(check, &round.of(check), seen).verdict {
                 IntegrityVerdict::Holds => &mut counts.holding,
                 IntegrityVerdict::Violated => &mut counts.violated,
                 IntegrityVerdict::NotChecked => &mut counts.not_made,
@@ -87,7 +100,8 @@ mod tests {
     use super::*;
 
     fn verdict(facts: CheckFacts, further: u64) -> (&'static str, Option<&'static str>) {
-        let details = describe_check(Check::Kprobes, &facts, further);
+        let seen = CheckViolations { further, is_confirmed: true };
+        let details = describe_check(Check::Kprobes, &facts, seen);
         (details.verdict.word(), details.reason)
     }
 
@@ -111,6 +125,15 @@ mod tests {
         // A step may note a violation without counting its place.
         let facts = CheckFacts { violations: 1, ..CheckFacts::default() };
         assert_eq!(verdict(facts, 0), ("violated", None));
+    }
+
+    #[test]
+    fn what_one_round_alone_has_seen_is_no_violation_and_does_not_hold() {
+        let facts = CheckFacts { places: 9, violations: 1, ..CheckFacts::default() };
+        let seen = CheckViolations { further: 0, is_confirmed: false };
+        let details = describe_check(Check::Kprobes, &facts, seen);
+        assert_eq!(details.verdict, IntegrityVerdict::NotChecked);
+        assert_eq!((details.reason, details.violations), (Some(UNCONFIRMED), 1));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The alerts of what violates the integrity of the kernel's code: hooks, code without an owner, and
-//! text that was modified.
+//! The alerts of what violates the integrity of the kernel's code: hooks, code without an owner,
+//! and text that was modified.
 //!
 //! What a listed module hooks is an alert only if the function shows what a machine has, and the
 //! kernel has not verified the module's signature.
@@ -12,7 +12,7 @@ use panoptes_records::activities::Activity;
 use panoptes_records::json::text::Text;
 use panoptes_records::json::time::Timestamp;
 use panoptes_records::record::detection::Confidence;
-use panoptes_records::record::kernel_code::{KernelCodeDetails, KernelCodeOwner};
+use panoptes_records::record::kernel_code::{KernelCodeDetails, KernelCodeOwner, KernelListing};
 use panoptes_records::record::value::{Hex, MemoryAddress};
 use panoptes_records::record::{Details, Record};
 
@@ -23,7 +23,7 @@ use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::kernel_code::{
     Check, CodeNames, ConfirmedViolation, Owner, Violation, ViolationKind, is_sensitive,
-    is_sensitive_table,
+    is_sensitive_table, listing_of,
 };
 use crate::state::ScanContext;
 
@@ -57,7 +57,26 @@ fn is_sensitive_hook(check: Check, names: &CodeNames) -> bool {
         check,
         Check::SystemCallTables | Check::SystemCallDispatch | Check::InterruptDescriptors
     );
-    is_way_of_all_calls || is_sensitive(&names.function) || is_sensitive_table(&names.place)
+    is_way_of_all_calls || is_sensitive(&names.function) || is_in_sensitive_table(names)
+}
+
+/// Whether the place is in a table of functions that show something, which is not the table of the
+/// module itself.
+fn is_in_sensitive_table(names: &CodeNames) -> bool {
+    let is_its_own = !names.module.is_empty() && names.place.contains(names.module.as_str());
+    !is_its_own && is_sensitive_table(&names.place)
+}
+
+/// What a hook may falsify.
+fn listing(violation: &Violation, names: &CodeNames) -> Option<KernelListing> {
+    match violation.check {
+        check if check.kind() != ViolationKind::Hook => None,
+        Check::SystemCallTables | Check::SystemCallDispatch | Check::InterruptDescriptors => {
+            Some(listing_of(&names.function).unwrap_or(KernelListing::SystemCalls))
+        }
+        _ if is_in_sensitive_table(names) => listing_of(&names.place),
+        _ => listing_of(&names.function),
+    }
 }
 
 /// Describes a violation, without when it was seen first.
@@ -75,6 +94,7 @@ pub(super) fn describe<'a>(
         kernel_code_label: text(&violation.label),
         kernel_code_function: text(&names.function),
         kernel_code_function_address: address(violation.function),
+        kernel_code_listing: listing(violation, names),
         kernel_code_target: address(violation.target),
         kernel_code_target_symbol: text(&names.target),
         kernel_code_owner: Some(match violation.owner {
@@ -146,7 +166,10 @@ fn reason(violation: &Violation, names: &CodeNames, rounds: u32) -> ArrayString<
     let _ = write_reason(&mut out, violation, names);
     // A command checks once.
     if rounds > 1 {
-        let _ = write!(out, ", in {rounds} rounds in a row");
+        let _ = write!(out, ", in {rounds} successive rounds");
+    }
+    if let Some(listing) = listing(violation, names) {
+        let _ = write!(out, "; what the machine shows of {} may be wrong", words_of(listing));
     }
     out
 }
@@ -218,6 +241,19 @@ fn write_target(
     }
 }
 
+/// What a listing has, in words.
+const fn words_of(listing: KernelListing) -> &'static str {
+    match listing {
+        KernelListing::SystemCalls => "anything",
+        KernelListing::Files => "files and of /proc",
+        KernelListing::Processes => "processes",
+        KernelListing::Sockets => "sockets and packets",
+        KernelListing::Modules => "modules and hooks",
+        KernelListing::Logs => "its logs",
+        KernelListing::Bpf => "BPF programs",
+    }
+}
+
 /// An address with its symbol, if it has one.
 fn located(at: KernelVa, symbol: &str) -> impl Display {
     fmt::from_fn(move |f| match symbol {
@@ -274,6 +310,10 @@ mod tests {
         assert!(!is_alert(&hook, &trusted));
         let in_table = CodeNames { place: symbol("tcp4_seq_ops+0x18"), ..CodeNames::default() };
         assert!(is_alert(&hook, &in_table));
+        // A table of its own is no hook.
+        let name = ArrayString::from("af_packet").unwrap();
+        let place = symbol("packet_seq_ops+0x18 [af_packet]");
+        assert!(!is_alert(&hook, &CodeNames { place, module: name, ..CodeNames::default() }));
         // No module has anything to do there.
         let call = violation(Check::SystemCallDispatch, module);
         assert!(is_alert(&call, &CodeNames::default()));
@@ -299,14 +339,15 @@ mod tests {
             reason(&hook, &names, 2).as_str(),
             "the function __x64_sys_kill (0xffffffff81234560) is hooked (ftrace_handlers, a \
              filter): the place 0xffff888012345018 leads to 0xffffffffc0a1b000, code that nobody \
-             owns, in 2 rounds in a row"
+             owns, in 2 successive rounds; what the machine shows of processes may be wrong"
         );
         let pointer = violation(Check::ProcFiles, Owner::Bpf);
         let names = CodeNames { place: symbol("tcp4_seq_ops+0x18"), ..CodeNames::default() };
         assert_eq!(
             reason(&pointer, &names, 1).as_str(),
             "the place tcp4_seq_ops+0x18 (0xffff888012345018) (proc_files) leads to \
-             0xffffffffc0a1b000, code of a BPF program"
+             0xffffffffc0a1b000, code of a BPF program; what the machine shows of sockets and \
+             packets may be wrong"
         );
     }
 
@@ -325,14 +366,15 @@ mod tests {
         assert_eq!(
             reason(&page, &CodeNames::default(), 2).as_str(),
             "memory at 0xffff888012345018 (executable_pages) is executable, and nobody owns it, \
-             in 2 rounds in a row"
+             in 2 successive rounds"
         );
     }
 
     #[test]
     fn the_longest_reason_fits() {
         let long = |length| "x".repeat(length);
-        let [place, function, target] = [(); 3].map(|()| symbol(&long(80)));
+        let [place, target] = [(); 2].map(|()| symbol(&long(80)));
+        let function = symbol(&format!("tcp4_seq_{}", long(71)));
         let module = ArrayString::from(&long(56)).unwrap();
         let names = CodeNames { place, function, target, module, is_trusted: false };
         for &check in Check::ALL {
@@ -342,7 +384,8 @@ mod tests {
             violation.before.extend([0xff; 16]);
             violation.after.extend([0xff; 16]);
             let sentence = reason(&violation, &names, u32::MAX);
-            assert!(sentence.ends_with(", in 4294967295 rounds in a row"), "{sentence}");
+            let end = if check.kind() == ViolationKind::Hook { " may be wrong" } else { " rounds" };
+            assert!(sentence.ends_with(end), "{sentence}");
         }
     }
 }

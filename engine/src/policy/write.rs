@@ -219,9 +219,8 @@ impl Reporter<'_> {
         subject: EventSubject<'_>,
     ) -> bool {
         let Policy { exceptions, containers, .. } = &mut *self.policy;
-        let EventSubject { processes, connection, module, .. } = subject;
-        let about = AlertSubject { processes, connection, module };
-        exceptions.silences(cx, activity, about, containers)
+        let EventSubject { processes, connection, .. } = subject;
+        exceptions.silences(cx, activity, AlertSubject { processes, connection }, containers)
     }
 
     /// Writes that a process began, if that was left out in a flood: an alert about it follows.
@@ -304,8 +303,6 @@ pub(super) struct EventSubject<'a> {
     parties: &'a [Party],
     connection: Option<&'a ConnectionFacts>,
     processes: Processes<'a>,
-    /// The name of the listed kernel module whose code it is about.
-    module: Option<&'a str>,
     /// The content of a changed file.
     content: Option<ChangedContent<'a>>,
 }
@@ -347,7 +344,8 @@ impl<'a> EventSubject<'a> {
 
     /// The code of a kernel module that the kernel's list has; of none if the name is empty.
     pub(super) fn module(name: &'a str) -> Self {
-        Self { module: (!name.is_empty()).then_some(name), ..Self::default() }
+        let processes = if name.is_empty() { Processes::Unknown } else { Processes::Module(name) };
+        Self { processes, ..Self::default() }
     }
 
     /// Adds the connection that a record is about.

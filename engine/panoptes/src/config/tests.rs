@@ -144,7 +144,7 @@ fn the_commented_parts_of_the_example_are_right() {
     let (configuration, problems) = read_file(&text);
     assert_eq!(configuration.systems.len(), 2, "{text}");
     assert_eq!(configuration.output.telemetry.len(), 3, "{text}");
-    assert_eq!(configuration.exceptions.len(), 2, "{text}");
+    assert_eq!(configuration.exceptions.len(), 3, "{text}");
     assert_eq!(lines(problems), Vec::<String>::new(), "{text}");
 }
 

@@ -21,10 +21,13 @@ use crate::watcher::{Watch, Watcher, panoptes};
 use crate::{attestation, barrier, drop_in, hidden, inside};
 
 /// The activities that this test does not provoke, and why.
-const NOT_PROVOKED: [(Activity, &str); 6] = [
+const NOT_PROVOKED: [(Activity, &str); 9] = [
     (Activity::FlowsLimitReached, "`panoptes flow` alone reports it: `flow_options`"),
     (Activity::HiddenConnectionDetected, "`panoptes flow --system` alone reports it: `wire`"),
     (Activity::HiddenListenerDetected, "`panoptes flow --system` alone reports it: `wire`"),
+    (Activity::KernelHookDetected, "code in the kernel needs a module that is not the kernel's"),
+    (Activity::KernelCodeWithoutOwner, "as above"),
+    (Activity::KernelTextModified, "as above"),
     (Activity::ServiceRuntimeFailure, "only a mistake in the program has it: `runtime_failures`"),
     (Activity::TestAlert, "`panoptes test-alert` alone reports it: `recipes`"),
     (Activity::SystemStalled, "a machine must run for 10 s while its kernel's clock stands still"),
@@ -473,6 +476,7 @@ fn check_reasons(runs: &[Vec<Record>]) {
             &data["process_details"]["process_id"],
             &data["network_connection_details"]["source_ip_address"],
             &data["kernel_module_details"]["kernel_module_name"],
+            &data["kernel_code_details"]["kernel_code_address"],
         ];
         let names = names.map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned));
         let names_it = data["reverse_shell_details"].is_object()

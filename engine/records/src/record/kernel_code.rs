@@ -23,6 +23,8 @@ details! {
         kernel_code_function: Option<Text<'a>>,
         /// The address of that function.
         kernel_code_function_address: Option<MemoryAddress>,
+        /// What the hooked function shows or acts on: what the machine shows of it may be wrong.
+        kernel_code_listing: Option<KernelListing>,
         /// The address to which the place leads.
         kernel_code_target: Option<MemoryAddress>,
         /// The symbol of that address.
@@ -39,6 +41,25 @@ details! {
         kernel_code_first_seen: Option<Timestamp>,
         /// What to do, in one sentence.
         kernel_code_advice: Option<&'static str>,
+    }
+}
+
+words! {
+    /// What functions of the kernel show, or act on.
+    pub enum KernelListing {
+        /// All that system calls return.
+        SystemCalls = "system_calls",
+        /// Files and folders, those below /proc included.
+        Files = "files",
+        Processes = "processes",
+        /// Sockets and their packets.
+        Sockets = "sockets",
+        /// Kernel modules, symbols, and lists of hooks.
+        Modules = "modules",
+        /// Messages of the kernel and of its audit.
+        Logs = "logs",
+        /// BPF programs, maps and links.
+        Bpf = "bpf_programs",
     }
 }
 

@@ -90,8 +90,8 @@ details! {
         /// In `coverage_report`: number of checks of the kernel's code that the last round has made
         /// wholly, without a violation.
         checks_holding: Option<u32>,
-        /// Number of checks that found a violation. A hook of a module that the kernel's list has
-        /// does not count.
+        /// Number of checks that found a violation in that round. A hook of a module that the
+        /// kernel's list has does not count.
         checks_violated: Option<u32>,
         /// Number of checks that were not made, or not wholly, and found no violation.
         checks_not_made: Option<u32>,

@@ -9,7 +9,7 @@ use panoptes_records::record::container::ContainerDetails;
 use panoptes_records::record::elf_file::ElfFileDetails;
 use panoptes_records::record::file::FileDetails;
 use panoptes_records::record::file_descriptor::FileDescriptorDetails;
-use panoptes_records::record::kernel_code::{KernelCodeDetails, KernelCodeOwner};
+use panoptes_records::record::kernel_code::{KernelCodeDetails, KernelCodeOwner, KernelListing};
 use panoptes_records::record::kernel_module::{
     KernelModuleAttribute, KernelModuleDetails, KernelModuleSection, KernelModuleSignature,
     KernelModuleState, KernelModuleView,
@@ -250,6 +250,7 @@ fn kernel_code(text: Text<'_>, number: u64) -> KernelCodeDetails<'_> {
         kernel_code_label: Some(text),
         kernel_code_function: Some(text),
         kernel_code_function_address: Some(MemoryAddress(number)),
+        kernel_code_listing: Some(KernelListing::Files),
         kernel_code_target: Some(MemoryAddress(number)),
         kernel_code_target_symbol: Some(text),
         kernel_code_owner: Some(KernelCodeOwner::Module),

@@ -3,13 +3,16 @@
 use panoptes_records::record::scan::ScanLine;
 
 use super::{LineCounts, LineWriter, ScanLineEmitter};
-use crate::kernel_code::{Check, CodeNames, ConfirmedViolation, Owner, RoundFacts, Violation};
-use crate::policy::integrity::describe_check;
+use crate::kernel_code::{
+    Check, CodeNames, ConfirmedViolation, Owner, RoundFacts, VIOLATIONS_MAX, Violation,
+};
+use crate::policy::integrity::{CheckViolations, describe_check};
 use crate::policy::kernel_code::{describe, is_alert};
 
 impl LineWriter {
-    /// Passes a line for each check, and then one for each violation, to `sink`. Stops at the sink's
-    /// first error. `violations` are those of the same round; `names` names the addresses of one.
+    /// Passes a line for each check, and then one for each violation, to `sink`. Stops at the
+    /// sink's first error. `violations` are those that enough rounds have seen; `names` names the
+    /// addresses of one.
     pub fn write_integrity<'v, E>(
         &mut self,
         round: &RoundFacts,
@@ -21,18 +24,19 @@ impl LineWriter {
         let (redactor, counts) = (redactor.as_mut(), LineCounts::default());
         let lines =
             &mut ScanLineEmitter { out, string_length: *string_length, redactor, counts, sink };
+        // What finds no room among those that are tracked is not confirmed by any.
+        let is_full = violations.clone().count() >= VIOLATIONS_MAX;
         for &check in Check::ALL {
             let of_check = violations.clone().map(|confirmed| &confirmed.violation);
-            let mut of_check = of_check.filter(|violation| violation.check == check);
-            // The facts count what nobody owns.
-            let is_further = |violation: &Violation, names: &CodeNames| {
-                violation.owner != Owner::Nobody && is_alert(violation, names)
-            };
-            let mut further = 0;
-            for violation in of_check.by_ref() {
-                further += u64::from(is_further(violation, &names(violation)));
+            let mut seen = CheckViolations { further: 0, is_confirmed: is_full };
+            for violation in of_check.filter(|violation| violation.check == check) {
+                if is_alert(violation, &names(violation)) {
+                    seen.is_confirmed = true;
+                    // The facts count what nobody owns.
+                    seen.further += u64::from(violation.owner != Owner::Nobody);
+                }
             }
-            lines.write(&ScanLine::new(&describe_check(check, &round.of(check), further)))?;
+            lines.write(&ScanLine::new(&describe_check(check, &round.of(check), seen)))?;
         }
         for ConfirmedViolation { violation, .. } in violations {
             let names = names(violation);

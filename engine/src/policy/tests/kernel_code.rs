@@ -104,6 +104,7 @@ fn a_hook_of_a_listed_module_is_an_alert_if_the_function_shows_what_there_is() {
     assert_eq!(details["kernel_code_owner"], "module");
     assert_eq!(details["kernel_module_name"], "watcher");
     assert_eq!(details["kernel_code_function"], "filldir64");
+    assert_eq!(details["kernel_code_listing"], "files");
     assert_eq!(details["kernel_code_function_address"], "0xffffffff81234560");
     assert!(records(&mut reader, hook_of_module(), &names("ip_rcv")).is_empty());
 }
@@ -187,6 +188,12 @@ fn each_check_has_a_line_and_then_each_violation() {
     let found = [violation(Check::Timers, Owner::Nobody), hook_of_module()];
     let lines = lines_of(&round, &found);
     assert_eq!(lines.len(), Check::ALL.len() + 2);
+    // Nothing has confirmed what the facts count of this one.
+    let unconfirmed = &lines_of(&round, &found[1..])[Check::Timers as usize];
+    assert_eq!(
+        (&unconfirmed["verdict"], &unconfirmed["violations"]),
+        (&json!("not_checked"), &json!(1))
+    );
     let of_check = |check: Check| {
         let line = &lines[check as usize];
         assert_eq!(

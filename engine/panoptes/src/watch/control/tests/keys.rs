@@ -77,14 +77,17 @@ const OF_A_MACHINE: &str = "each_activity_of_a_machine_is_switched_and_weighed_b
 const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weighed_by_a_reload";
 
 /// What no synthetic machine causes: shells have no histories in it, its clock is honest, nobody
-/// sees its packets, nobody tests its outputs, and no cause repeats for a minute.
-const NOT_CAUSED: [&str; 11] = [
+/// sees its packets, nobody tests its outputs, no cause repeats for a minute, and it has no code.
+const NOT_CAUSED: [&str; 14] = [
     "shell_command_executed",
     "shell_history_cleared",
     "shell_history_disabled",
     "file_content_change",
     "file_permissions_changed",
     "clock_tampered",
+    "kernel_hook_detected",
+    "kernel_code_without_owner",
+    "kernel_text_modified",
     "hidden_connection_detected",
     "hidden_listener_detected",
     "flows_limit_reached",
@@ -96,7 +99,8 @@ const NOT_CAUSED: [&str; 11] = [
 fn test_of_activity(activity: &str, setting: &str) -> Option<&'static str> {
     let of_packets = activity.starts_with("hidden_") || activity == "flows_limit_reached";
     let has_none = ["clock_tampered", "test_alert", "alerts_summed_up"].contains(&activity);
-    let has_memory = !has_none && !of_packets;
+    let of_code = activity.starts_with("kernel_");
+    let has_memory = !has_none && !of_packets && !of_code;
     match setting {
         _ if turn::CAUSED.contains(&activity) => Some(OF_A_MACHINE),
         _ if events::of_the_service().contains(&activity) => Some(OF_THE_SERVICE),

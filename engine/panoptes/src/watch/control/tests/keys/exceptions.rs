@@ -9,6 +9,7 @@ use super::turn::*;
 use super::{Row, row};
 
 const SILENCED: &str = "each_key_of_an_exception_applies_to_what_follows_a_reload";
+const MODULE: &str = "a_module_that_hooks_is_named";
 const CONTAINERS: &str = "patterns_of_containers_apply_to_what_follows_a_reload";
 const CONTENT: &str = "what_records_contain_applies_to_what_follows_a_reload";
 
@@ -21,6 +22,7 @@ const ROWS: &[Row] = &[
     row("exceptions[0].image", "\"other\"", SILENCED),
     row("exceptions[0].address", "\"10.0.0.7\"", SILENCED),
     row("exceptions[0].command_line", "\"other\"", SILENCED),
+    row("exceptions[0].kernel_module_name", "", MODULE),
     row("exceptions[0].until", "\"2020-01-01\"", SILENCED),
     row("exceptions[0].reason", "\"another reason\"", SILENCED),
     row("exceptions", "[]", SILENCED),
