@@ -13,7 +13,9 @@ mod notifiers;
 mod owners;
 mod pages;
 mod pointers;
+mod sites;
 mod system_calls;
+mod text;
 mod tracepoints;
 mod words;
 
@@ -37,4 +39,5 @@ pub(super) const STEPS: &[Step] = &[
     later::step,
     pointers::step,
     pages::step,
+    text::step,
 ];
