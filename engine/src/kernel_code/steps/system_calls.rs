@@ -4,10 +4,11 @@
 //! x86-64 does not read its table: a function calls each system call. So the calls in its code are
 //! checked, too.
 
+use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u64_at;
 
-use super::module_space::{is_in_module_space, is_present};
+use super::module_space::is_in_module_space;
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress, set_text};
 use crate::kernel_code::owners::Owner;
@@ -17,42 +18,46 @@ use crate::kernel_code::violations::Violation;
 /// in 5.10, with those of x32 547).
 const CALLS_MIN: usize = 300;
 const CALLS_MAX: usize = 1024;
-/// Bytes of code that are searched for calls, of each function: `x64_sys_call` has 16 KiB.
-const FUNCTION_BYTES: u32 = 32 << 10;
-/// Bytes of the other functions.
-const SMALL_FUNCTION_BYTES: u32 = 256;
+/// Bytes of a function that are searched for calls: `x64_sys_call` has 16 KiB.
+const FUNCTION_BYTES: u64 = 32 << 10;
+/// Bytes of code that are read at once, and those of the longest branch.
+const PART_BYTES: usize = 4096;
+const BRANCH_BYTES: usize = 6;
 
-/// Checks the tables, then the functions.
+/// The functions of a table, sorted, each with whether a call of it was seen.
+type Functions = ArrayVec<(u64, bool), CALLS_MAX>;
+
+/// Checks the tables, then the functions that dispatch.
 pub(super) fn step(cx: &mut CheckContext<'_>, _: &mut Cursor) -> Progress {
     let symbols = &cx.kernel().symbols;
+    let dispatchers = [symbols.x64_sys_call, symbols.ia32_sys_call];
     let tables = [
-        ("sys_call_table", symbols.sys_call_table),
-        ("ia32_sys_call_table", symbols.ia32_sys_call_table),
-        ("x32_sys_call_table", symbols.x32_sys_call_table),
+        ("sys_call_table", symbols.sys_call_table, Some(("x64_sys_call", symbols.x64_sys_call))),
+        (
+            "ia32_sys_call_table",
+            symbols.ia32_sys_call_table,
+            Some(("ia32_sys_call", symbols.ia32_sys_call)),
+        ),
+        ("x32_sys_call_table", symbols.x32_sys_call_table, None),
     ];
-    for (name, table) in tables {
-        if let Some(table) = table {
-            check_table(cx, table, name);
+    for (name, table, dispatcher) in tables {
+        let Some(table) = table else { continue };
+        let mut functions = Functions::new();
+        check_table(cx, table, name, &mut functions);
+        if let Some((name, Some(dispatcher))) = dispatcher {
+            check_calls(cx, (dispatcher, name), &mut functions);
         }
     }
-    let functions = [
-        ("x64_sys_call", symbols.x64_sys_call, FUNCTION_BYTES),
-        ("x32_sys_call", symbols.x32_sys_call, FUNCTION_BYTES),
-        ("ia32_sys_call", symbols.ia32_sys_call, FUNCTION_BYTES),
-        ("do_syscall_64", symbols.do_syscall_64, SMALL_FUNCTION_BYTES),
-        ("entry_SYSCALL_64", symbols.entry_syscall_64, SMALL_FUNCTION_BYTES),
-    ];
-    for (name, function, bytes) in functions {
-        if let Some(function) = function {
-            check_calls(cx, function, (name, bytes));
-        }
+    if dispatchers == [None; 2] {
+        let why = "this kernel calls what its table has: see system_call_tables";
+        cx.not_checked(Check::SystemCallDispatch, why);
     }
     Progress::Done
 }
 
 /// Each entry leads into the kernel's own text. The first word that is no address of the kernel's
 /// image or of a module ends the table.
-fn check_table(cx: &mut CheckContext<'_>, table: KernelVa, name: &str) {
+fn check_table(cx: &mut CheckContext<'_>, table: KernelVa, name: &str, functions: &mut Functions) {
     let mut calls = [0; CALLS_MAX];
     let Some(bytes) = cx.read(table, 8 * CALLS_MAX as u32) else {
         cx.unread(Check::SystemCallTables);
@@ -64,6 +69,7 @@ fn check_table(cx: &mut CheckContext<'_>, table: KernelVa, name: &str) {
         let owner = cx.owner_of(target);
         if owner == Owner::Kernel {
             cx.checked(Check::SystemCallTables, 1);
+            let _ = functions.try_push((call, false));
             continue;
         }
         // Data may follow the last entry.
@@ -93,59 +99,70 @@ fn report(
     cx.violation(violation);
 }
 
-/// No call or jump of a function leads into the space of modules. A pattern of bytes that is no
-/// instruction leads there only by chance, and then hardly to a page that exists.
-fn check_calls(cx: &mut CheckContext<'_>, function: KernelVa, (name, length): (&str, u32)) {
-    let text_end = cx.kernel().text().end;
-    let length = text_end.saturating_sub(function.0).min(length.into()) as u32;
-    let mut at = 0;
-    // Parts overlap by an instruction.
-    const PART: u32 = 4096;
-    let mut part = [0; PART as usize + 4];
-    while at < length {
-        let bytes = (length - at).min(PART + 4);
-        let Some(code) = cx.read(function.plus(at.into()), bytes) else {
-            cx.unread(Check::SystemCallDispatch);
+/// The function that dispatches calls every function of its table. If a call of one is gone, it leads
+/// elsewhere. Where it leads is named if that is outside of the kernel.
+fn check_calls(
+    cx: &mut CheckContext<'_>,
+    (dispatcher, name): (KernelVa, &str),
+    functions: &mut Functions,
+) {
+    let check = Check::SystemCallDispatch;
+    functions.sort_unstable();
+    let end = end_of(cx, dispatcher);
+    let mut elsewhere = None;
+    let mut at = dispatcher.0;
+    while at < end {
+        let mut code = [0; PART_BYTES + BRANCH_BYTES];
+        let length = (end - at).min(code.len() as u64) as usize;
+        let Some((bytes, copy)) = cx.read(KernelVa(at), length as u32).zip(code.get_mut(..length))
+        else {
+            cx.unread(check);
             return;
         };
-        let code_length = code.len().min(part.len());
-        let Some(copy) = part.get_mut(..code_length) else { return };
-        copy.copy_from_slice(&code[..code_length]);
-        let code = &part[..code_length];
-        for (index, window) in code.windows(5).enumerate() {
-            let place = function.plus(u64::from(at) + index as u64);
-            if let Some(target) = branch_target(place, window) {
-                check_branch(cx, (place, name), target);
+        copy.copy_from_slice(bytes);
+        for (index, window) in code.windows(BRANCH_BYTES).enumerate().take(length) {
+            let place = KernelVa(at + index as u64);
+            let Some(target) = branch_target(place, window) else { continue };
+            let first = functions.partition_point(|&(function, _)| function < target.0);
+            let same = functions.get_mut(first..).unwrap_or(&mut []);
+            same.iter_mut().take_while(|it| it.0 == target.0).for_each(|it| it.1 = true);
+            if elsewhere.is_none() && is_in_module_space(cx.kernel(), target.0) {
+                elsewhere = Some((place, target)).filter(|_| cx.is_executable(target));
             }
         }
-        at += PART;
+        at += PART_BYTES as u64;
     }
+    for &(function, is_called) in functions.iter() {
+        cx.checked(check, 1);
+        if !is_called {
+            let (place, target) = elsewhere.unwrap_or((dispatcher, KernelVa::NULL));
+            let owner = cx.owner_of(target);
+            let function = KernelVa(function);
+            let violation = Violation::new(check, place, target);
+            let mut violation = Violation { owner, function, ..violation };
+            set_text(&mut violation.label, name);
+            cx.violation(violation);
+        }
+    }
+}
+
+/// The end of a function, as far as it is known: the next one that dispatches, or its most bytes.
+fn end_of(cx: &CheckContext<'_>, function: KernelVa) -> u64 {
+    let symbols = &cx.kernel().symbols;
+    let others =
+        [symbols.x64_sys_call, symbols.x32_sys_call, symbols.ia32_sys_call, symbols.do_syscall_64];
+    let behind = others.into_iter().flatten().filter(|other| *other > function);
+    let most = cx.kernel().text().end.min(function.0.saturating_add(FUNCTION_BYTES));
+    behind.map(|other| other.0).chain([most]).min().unwrap_or(most)
 }
 
 /// The target of a call or jump with an offset of 32 bits.
 fn branch_target(place: KernelVa, code: &[u8]) -> Option<KernelVa> {
-    let (&opcode, offset) = code.split_first()?;
+    let (length, offset) = match code {
+        [0xe8 | 0xe9, offset @ ..] => (5, offset),
+        [0x0f, 0x80..=0x8f, offset @ ..] => (6, offset),
+        _ => return None,
+    };
     let offset = i32::from_le_bytes(offset.first_chunk().copied()?);
-    matches!(opcode, 0xe8 | 0xe9).then(|| place.plus(5).plus(i64::from(offset) as u64))
-}
-
-fn check_branch(cx: &mut CheckContext<'_>, (place, name): (KernelVa, &str), target: KernelVa) {
-    let owner = cx.owner_of(target);
-    if owner == Owner::Kernel {
-        cx.checked(Check::SystemCallDispatch, 1);
-        return;
-    }
-    if !is_in_module_space(cx.kernel(), target.0) || !is_present(cx, target) {
-        return;
-    }
-    // Tracing calls trampolines from the start of a function.
-    if matches!(owner, Owner::Trampoline | Owner::Bpf) {
-        cx.checked(Check::SystemCallDispatch, 1);
-        return;
-    }
-    cx.checked(Check::SystemCallDispatch, 1);
-    let check = Check::SystemCallDispatch;
-    let mut violation = Violation { owner, ..Violation::new(check, place, target) };
-    set_text(&mut violation.label, name);
-    cx.violation(violation);
+    Some(place.plus(length).plus(i64::from(offset).cast_unsigned()))
 }

@@ -295,8 +295,8 @@ static int hook_system_call_table(void)
 
 	if (!table)
 		return -ENOENT;
-	original_call = table[62];
-	return replace("sys_call_table", 62 * sizeof(long), on_call);
+	original_call = table[234];
+	return replace("sys_call_table", 234 * sizeof(long), on_call);
 }
 
 /* Redirects the call of one function in another one. */
