@@ -14,6 +14,8 @@ mod owners;
 mod pages;
 mod pointers;
 mod system_calls;
+#[cfg(test)]
+mod testing;
 mod tracepoints;
 mod words;
 
