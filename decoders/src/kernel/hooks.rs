@@ -179,6 +179,8 @@ crate::layout! {
 crate::layout! {
     /// `struct timer_base` (kernel/time/timer.c).
     pub struct TimerBase("timer_base") {
+        /// Number of its processor.
+        cpu: ["cpu"],
         /// A bit for each list of timers. `vectors`, an array of as many `struct hlist_head`,
         /// follows.
         pending_map?: ["pending_map"],
@@ -211,17 +213,10 @@ crate::layout! {
 }
 
 crate::layout! {
-    /// `struct lsm_static_calls_table` (include/linux/lsm_hooks.h, since v6.12): an array of
-    /// `struct lsm_static_call`.
-    pub struct LsmStaticCallsTable("lsm_static_calls_table") {
-        /// One of them; a step reads all.
-        task_kill?: ["task_kill"],
-    }
-}
-
-crate::layout! {
     /// `struct lsm_static_call` (include/linux/lsm_hooks.h, since v6.12).
     pub struct LsmStaticCall("lsm_static_call") {
+        /// The code that is patched to call the function.
+        trampoline: ["trampoline"],
         /// `struct security_hook_list *`; null if it is not in use.
         hl: ["hl"],
     }

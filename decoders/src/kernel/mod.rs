@@ -49,21 +49,25 @@ pub mod xarray;
 use crate::layout::{Layout, Members, MissingMember};
 
 /// Declares all layouts: first of structures that every kernel has, then of structures that some
-/// kernels lack.
+/// kernels lack, and then of those that only checks of the kernel's code need.
 macro_rules! layouts {
     (
         $( $(#[$doc:meta])* $field:ident : $layout:ty ),* ;
-        $( $(#[$some_doc:meta])* $some:ident ? : $some_layout:ty ),* $(,)?
+        $( $(#[$some_doc:meta])* $some:ident ? : $some_layout:ty ),* ;
+        $( $of_check:ident ? : $check_layout:ty ),* $(,)?
     ) => {
         /// Every layout that the decoders declare, bound to one kernel.
         #[derive(Clone, Debug, Default, Eq, PartialEq)]
         pub struct Layouts {
             $( $(#[$doc])* pub $field: $layout, )*
             $( $(#[$some_doc])* pub $some: Option<$some_layout>, )*
+            $( pub $of_check: Option<$check_layout>, )*
         }
 
         impl Layouts {
-            /// Binds all layouts. The structures after the semicolon may be missing.
+            /// Binds all layouts. The structures after the first semicolon may be missing. Those
+            /// after the second one may also lack fields: a check of the kernel's code that needs
+            /// them is not made.
             ///
             /// # Errors
             ///
@@ -75,6 +79,7 @@ macro_rules! layouts {
                         Some(_) => Some(<$some_layout as Layout>::bind(members)?),
                         None => None,
                     }, )*
+                    $( $of_check: <$check_layout as Layout>::bind(members).ok(), )*
                 })
             }
         }
@@ -146,8 +151,6 @@ layouts! {
     bin_attribute?: kobject::BinAttribute,
     btf?: btf::BtfObject,
     /// Since Linux commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11).
-    bpf_ksym?: code::BpfKsym,
-    bpf_prog_pack?: code::BpfProgPack,
     btf_module?: btf::BtfModule,
     cfs_rq?: rq::CfsRunQueue,
     cgroup?: cgroup::Cgroup,
@@ -157,10 +160,6 @@ layouts! {
     device_driver?: kobject::DeviceDriver,
     dma_buf?: dma_buf::DmaBuf,
     file_operations?: file::FileOperations,
-    ftrace_func_entry?: code::FtraceFuncEntry,
-    ftrace_hash?: code::FtraceHash,
-    ftrace_ops?: code::FtraceOps,
-    ftrace_ops_hash?: code::FtraceOpsHash,
     io_fixed_file?: io_uring::IoFixedFile,
     io_ring_ctx?: io_uring::IoRingCtx,
     io_rsrc_node?: io_uring::IoRsrcNode,
@@ -168,10 +167,6 @@ layouts! {
     ipc_namespace?: msg_queue::IpcNamespace,
     kernfs_iattrs?: cgroup::KernfsIattrs,
     kernfs_node?: cgroup::KernfsNode,
-    kprobe?: code::Kprobe,
-    kprobe_insn_cache?: code::KprobeInsnCache,
-    kprobe_insn_page?: code::KprobeInsnPage,
-    kretprobe?: code::Kretprobe,
     kset?: kobject::Kset,
     mod_tree_node?: module::ModTreeNode,
     mod_tree_root?: module::ModTreeRoot,
@@ -201,32 +196,41 @@ layouts! {
     udp_hslot?: udp_table::UdpHslot,
     udp_table?: udp_table::UdpTable,
     /// In a module unless AF_UNIX is built in.
-    unix_sock?: unix_sock::UnixSock,
-    vm_struct?: code::VmStruct,
-    vmap_area?: code::VmapArea,
+    unix_sock?: unix_sock::UnixSock;
     atomic_notifier_head?: hooks::AtomicNotifierHead,
     blocking_notifier_head?: hooks::BlockingNotifierHead,
-    raw_notifier_head?: hooks::RawNotifierHead,
-    notifier_block?: hooks::NotifierBlock,
-    tracepoint?: hooks::Tracepoint,
-    tracepoint_func?: hooks::TracepointFunc,
+    bpf_ksym?: code::BpfKsym,
+    bpf_prog_pack?: code::BpfProgPack,
+    delayed_work?: hooks::DelayedWork,
+    dentry_inode?: hooks::DentryInode,
+    ftrace_func_entry?: code::FtraceFuncEntry,
+    ftrace_hash?: code::FtraceHash,
+    ftrace_ops?: code::FtraceOps,
+    ftrace_ops_hash?: code::FtraceOpsHash,
+    inode_ops?: hooks::InodeOps,
+    kernel_task?: hooks::KernelTask,
+    kprobe?: code::Kprobe,
+    kprobe_insn_cache?: code::KprobeInsnCache,
+    kprobe_insn_page?: code::KprobeInsnPage,
+    kretprobe?: code::Kretprobe,
+    kthread?: hooks::Kthread,
+    linux_binfmt?: hooks::LinuxBinfmt,
+    lsm_static_call?: hooks::LsmStaticCall,
     net_hooks?: hooks::NetHooks,
     nf_hook_entries?: hooks::NfHookEntries,
+    notifier_block?: hooks::NotifierBlock,
     packet_type?: hooks::PacketType,
-    linux_binfmt?: hooks::LinuxBinfmt,
-    proto?: hooks::Proto,
-    super_block_ops?: hooks::SuperBlockOps,
-    dentry_inode?: hooks::DentryInode,
-    inode_ops?: hooks::InodeOps,
     proc_dir_entry?: hooks::ProcDirEntry,
-    tty_driver?: hooks::TtyDriver,
-    kernel_task?: hooks::KernelTask,
-    kthread?: hooks::Kthread,
+    proto?: hooks::Proto,
+    raw_notifier_head?: hooks::RawNotifierHead,
+    security_hook_heads?: hooks::SecurityHookHeads,
+    security_hook_list?: hooks::SecurityHookList,
+    super_block_ops?: hooks::SuperBlockOps,
     timer_base?: hooks::TimerBase,
     timer_list?: hooks::TimerList,
-    delayed_work?: hooks::DelayedWork,
-    security_hook_heads?: hooks::SecurityHookHeads,
-    lsm_static_calls_table?: hooks::LsmStaticCallsTable,
-    lsm_static_call?: hooks::LsmStaticCall,
-    security_hook_list?: hooks::SecurityHookList,
+    tracepoint?: hooks::Tracepoint,
+    tracepoint_func?: hooks::TracepointFunc,
+    tty_driver?: hooks::TtyDriver,
+    vm_struct?: code::VmStruct,
+    vmap_area?: code::VmapArea,
 }

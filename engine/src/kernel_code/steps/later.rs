@@ -2,7 +2,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
-use panoptes_decoders::layout::u64_at;
+use panoptes_decoders::layout::{u32_at, u64_at};
 
 use super::lists::follow_list;
 use crate::kernel_code::check::Check;
@@ -64,9 +64,8 @@ fn check_timers(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     let (symbols, layouts) = (&cx.kernel().symbols, &cx.kernel().layouts);
     let places = symbols.timer_bases.zip(symbols.per_cpu_offset).zip(symbols.nr_cpu_ids);
     let base = layouts.timer_base.as_ref();
-    let map = base.and_then(|base| base.pending_map.map(|map| (base.size, map)));
-    let (Some(((bases, offsets), count)), Some((base_bytes, map)), Some(_)) =
-        (places, map, &layouts.timer_list)
+    let (Some(((bases, offsets), count)), Some(base), Some(_)) =
+        (places, base, &layouts.timer_list)
     else {
         cx.not_checked(check, "the addresses of the timers are unknown");
         return Progress::Done;
@@ -81,31 +80,40 @@ fn check_timers(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         }
         let offset = cx.word(offsets.plus(8 * cursor.count)).unwrap_or(0);
         for index in 0..BASES_MAX {
-            let at = bases.plus(offset).plus(index * u64::from(base_bytes));
-            let lists = at.plus(u64::from(map.offset + map.size).next_multiple_of(8));
-            check_lists(cx, lists, map.size * 8 * 8);
+            let at = bases.plus(offset).plus(index * u64::from(base.size));
+            check_base(cx, at, cursor.count);
         }
         cursor.count += 1;
     }
     Progress::Done
 }
 
-/// Checks the lists of timers of one base.
-fn check_lists(cx: &mut CheckContext<'_>, lists: KernelVa, bytes: u32) {
-    let check = Check::Timers;
-    let mut heads = [0; LISTS_MAX];
-    // A processor that does not exist has no timers; fewer bases than three lead elsewhere.
-    let Some(words) = cx.read(lists, bytes.min(8 * LISTS_MAX as u32)) else { return };
-    for (head, word) in heads.iter_mut().zip(words.chunks_exact(8)) {
-        *head = u64_at(word, 0);
+/// Checks the lists of timers of one base, if it is one: it has the number of its processor, and a
+/// bit for each list with timers. Kernels up to v6.8 have one base less.
+fn check_base(cx: &mut CheckContext<'_>, at: KernelVa, processor: u64) {
+    let Some(layout) = &cx.kernel().layouts.timer_base else { return };
+    let Some(map) = layout.pending_map else { return };
+    let Some(bytes) = cx.read(at, layout.size) else { return };
+    let (cpu, map_at) = (layout.cpu.offset as usize, map.offset as usize);
+    if u64::from(u32_at(bytes, cpu)) != processor {
+        return;
     }
-    for (index, &head) in heads.iter().enumerate() {
-        if KernelVa(head).is_plausible() {
-            let at = lists.plus(8 * index as u64);
-            follow_timers(cx, at, KernelVa(head));
+    let lists_at = (map_at + map.size as usize).next_multiple_of(8);
+    let (pending, lists) = (bytes.get(map_at..lists_at), bytes.get(lists_at..));
+    let (Some(pending), Some(lists)) = (pending, lists) else { return };
+    let mut heads = [0; LISTS_MAX];
+    let count = (map.size as usize * 8).min(LISTS_MAX);
+    for (index, head) in heads.iter_mut().enumerate().take(count) {
+        let is_pending = pending.get(index / 8).is_some_and(|bits| bits >> (index % 8) & 1 != 0);
+        *head = u64_at(lists, 8 * index);
+        if *head != 0 && !is_pending {
+            return;
         }
     }
-    cx.checked(check, 1);
+    for (index, &head) in heads.iter().enumerate().filter(|(_, head)| **head != 0) {
+        follow_timers(cx, at.plus((lists_at + 8 * index) as u64), KernelVa(head));
+    }
+    cx.checked(Check::Timers, 1);
 }
 
 /// Checks the timers of a list, until one does not lead back: the list changes all the time, and a

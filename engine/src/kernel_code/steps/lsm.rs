@@ -12,17 +12,17 @@ use crate::kernel_code::violations::Violation;
 /// Maximum number of heads of lists.
 const HEADS_MAX: usize = 512;
 /// Maximum number of static calls.
-const CALLS_MAX: u32 = 8192;
+const CALLS_MAX: u64 = 8192;
 
 /// Checks the lists of functions, or, since v6.12, the static calls.
 pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     let (symbols, layouts) = (&cx.kernel().symbols, &cx.kernel().layouts);
     let lists = symbols.security_hook_heads.zip(layouts.security_hook_heads.as_ref());
-    let calls = symbols.static_calls_table.zip(layouts.lsm_static_calls_table.as_ref());
+    let calls = symbols.static_calls_table.zip(layouts.lsm_static_call.as_ref());
     if let Some((heads, layout)) = lists {
         check_lists(cx, heads, layout.size);
-    } else if let Some((table, layout)) = calls {
-        return check_calls(cx, cursor, table, layout.size);
+    } else if let Some((table, _)) = calls {
+        return check_calls(cx, cursor, table);
     } else {
         cx.not_checked(Check::LsmHooks, "the functions of security modules are unknown");
     }
@@ -52,24 +52,28 @@ fn check_lists(cx: &mut CheckContext<'_>, heads: KernelVa, bytes: u32) {
     }
 }
 
-fn check_calls(
-    cx: &mut CheckContext<'_>,
-    cursor: &mut Cursor,
-    table: KernelVa,
-    bytes: u32,
-) -> Progress {
+/// Checks the static calls of all functions, one after the other. Data without a trampoline follows
+/// the last one.
+fn check_calls(cx: &mut CheckContext<'_>, cursor: &mut Cursor, table: KernelVa) -> Progress {
     let check = Check::LsmHooks;
     let Some(call) = &cx.kernel().layouts.lsm_static_call else { return Progress::Done };
-    let count = (bytes / call.size.max(1)).min(CALLS_MAX);
-    while cursor.count < count.into() {
+    while cursor.count < CALLS_MAX {
         if !cx.has_budget() {
             return Progress::More;
         }
         let at = table.plus(cursor.count * u64::from(call.size));
-        match cx.structure(at, &call.packing).map(|view| view.pointer(call.hl)) {
-            Some(function) if !function.is_null() => check_function(cx, function),
-            Some(_) => cx.checked(check, 1),
-            None => cx.unread(check),
+        let Some(view) = cx.structure(at, &call.packing) else {
+            cx.unread(check);
+            return Progress::Done;
+        };
+        let (trampoline, function) = (view.pointer(call.trampoline), view.pointer(call.hl));
+        if cx.owner_of(trampoline) != Owner::Kernel {
+            return Progress::Done;
+        }
+        if function.is_null() {
+            cx.checked(check, 1);
+        } else {
+            check_function(cx, function);
         }
         cursor.count += 1;
     }
