@@ -4,6 +4,7 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::paging::KernelSpace;
 
+use crate::kallsyms::search::Tables;
 use crate::profile_file::{ProfileFile, RecordedMembers};
 use crate::report::{CheckOutcome, INIT_TASK, KernelEvidence, LayoutOrigin, ProfileCheck};
 use crate::symbols::Symbols;
@@ -17,6 +18,8 @@ pub struct Profile {
     pub space: KernelSpace,
     /// Addresses of its symbols. `init_task`, `init_pid_ns` and `init_net` are always known.
     pub symbols: Symbols,
+    /// The tables of its symbols, for naming addresses.
+    pub names: Option<Tables>,
     /// Its `struct timekeeper`, if found.
     pub timekeeper: Option<KernelVa>,
     /// The rate of the processor's counter in kHz, if no symbol has it: on arm64.

@@ -17,6 +17,7 @@ mod owners;
 mod round;
 mod sensitive;
 mod steps;
+mod symbols;
 mod violations;
 
 pub use check::{Check, CheckFacts, ViolationKind};
@@ -24,5 +25,6 @@ pub use names::{CodeNames, SymbolText};
 pub use owners::{CodeRange, Owner, Owners};
 pub use round::{CodeBuffers, KernelCode, RoundFacts};
 pub use sensitive::{is_sensitive, is_sensitive_table, listing_of};
+pub use symbols::symbol_at;
 pub(crate) use violations::VIOLATIONS_MAX;
 pub use violations::{CodeBytes, ConfirmedViolation, Violation};

@@ -29,6 +29,7 @@ pub fn kernel_of(profile: &Profile) -> Kernel {
         counter_khz: profile.counter_khz,
         lacks_init_task: profile.lacks_init_task(),
         symbols: symbols.clone(),
+        names: profile.names,
         roots: Roots {
             init_task: symbols.init_task.unwrap_or_default(),
             init_pid_ns: symbols.init_pid_ns.unwrap_or_default(),

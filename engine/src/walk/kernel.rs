@@ -6,6 +6,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_profiles::Symbols;
+use panoptes_profiles::kallsyms::search::Tables;
 
 /// Where a walk begins. Unknown addresses are null, and what depends on them is left out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -52,6 +53,8 @@ pub struct Kernel {
     pub roots: Roots,
     /// The addresses that checks of the kernel's code begin with.
     pub symbols: Symbols,
+    /// The tables of symbols, for naming addresses.
+    pub names: Option<Tables>,
     /// The rate of the processor's counter in kHz, used where `tsc_khz` cannot be read.
     pub counter_khz: Option<u32>,
     /// Whether the memory is a dump that lacks `init_task`: scans do without it.

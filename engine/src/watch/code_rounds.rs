@@ -4,7 +4,8 @@ use panoptes_decoders::source::MemorySource;
 use panoptes_records::activities::Activity;
 
 use crate::detect::Acceptance;
-use crate::kernel_code::{CodeBuffers, CodeNames, KernelCode, RoundFacts};
+use crate::kernel_code::{CodeBuffers, CodeNames, KernelCode, RoundFacts, symbol_at};
+use crate::page_cache::MachineMemory;
 use crate::policy::{PolicyConfig, Reporter};
 use crate::state::ScanContext;
 use crate::time::Monotonic;
@@ -41,10 +42,16 @@ impl CodeRounds {
     }
 
     /// Passes what is confirmed to the reporter.
-    pub(super) fn report(&mut self, cx: &ScanContext<'_>, reporter: &mut Reporter<'_>) {
+    pub(super) fn report(
+        &mut self,
+        memory: &mut MachineMemory<'_>,
+        cx: &ScanContext<'_>,
+        reporter: &mut Reporter<'_>,
+    ) {
         let modules = &cx.snapshot.modules;
+        let mut symbol = |at| symbol_at(memory.source, memory.kernel, at);
         self.code.report(&mut |violation| {
-            let names = CodeNames::of(&violation.violation, modules, &mut |_| None);
+            let names = CodeNames::of(&violation.violation, modules, &mut symbol);
             reporter.kernel_code(cx, violation, &names) == Acceptance::Yes
         });
     }

@@ -485,7 +485,8 @@ impl WatchedMachine {
         self.figures.end(ScanStage::Hash, budget);
         self.code.note_scan(snapshot, kernel, now.monotonic);
         if snapshot.modules.is_fresh {
-            self.code.report(&cx, &mut reporter);
+            let mut memory = MachineMemory { source: &mut *source, kernel };
+            self.code.report(&mut memory, &cx, &mut reporter);
         }
         report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);
         reporter.note_found_late(shortcuts.end_scan(waits(detectors, &self.state)));

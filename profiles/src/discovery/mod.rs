@@ -494,9 +494,11 @@ impl KernelSearch<'_, '_> {
             return Err(CandidateRefusal::Verification(checks));
         }
         self.progress.event(Event::ProfileVerificationSuccessful(&checks));
+        let names = symbols::find_tables(memory, &candidate);
         Ok(Profile {
             layouts,
             space,
+            names,
             symbols: candidate.symbols,
             timekeeper: timekeeper.map(|(at, _)| at),
             counter_khz,

@@ -25,6 +25,20 @@ pub(crate) fn read_kallsyms(memory: &mut KernelMemory<'_>, candidate: &mut Kerne
     }
 }
 
+/// The tables of the kernel's symbols, for naming addresses later: those that VMCOREINFO names, or
+/// the first in the image that look like them.
+pub(crate) fn find_tables(
+    memory: &mut KernelMemory<'_>,
+    candidate: &KernelCandidate,
+) -> Option<Tables> {
+    named_tables(memory, candidate).or_else(|| {
+        find_place(memory, candidate, DIGITS, TOKEN_PLACES_MAX, |memory, digits| {
+            let read = &mut |at, length| memory.read_prefix(at, length).unwrap_or_default();
+            search::at_digits(digits, &candidate.image, read)
+        })
+    })
+}
+
 /// The tables that VMCOREINFO names.
 fn named_tables(memory: &mut KernelMemory<'_>, candidate: &KernelCandidate) -> Option<Tables> {
     let info = candidate.vmcoreinfo.as_ref()?;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use panoptes_decoders::source::MemorySource;
-use panoptes_engine::kernel_code::{CodeBuffers, CodeNames, KernelCode};
+use panoptes_engine::kernel_code::{CodeBuffers, CodeNames, KernelCode, symbol_at};
 use panoptes_engine::policy::lines::LineWriter;
 use panoptes_engine::time::Monotonic;
 use panoptes_engine::walk::{Kernel, MemoryCopyMode, Scope, Snapshot, Walker};
@@ -53,13 +53,16 @@ impl Integrity {
     pub(super) fn print<S: MemorySource>(
         &self,
         lines: &mut LineWriter,
-        (snapshot, _kernel): (&Snapshot, &Kernel),
-        _source: &mut S,
+        (snapshot, kernel): (&Snapshot, &Kernel),
+        source: &mut S,
         out: &mut dyn Write,
     ) -> io::Result<()> {
         let Self { code, rounds_to_confirm } = self;
         let confirmed: Vec<_> = code.confirmed(*rounds_to_confirm).collect();
-        let names = &mut |violation: &_| CodeNames::of(violation, &snapshot.modules, &mut |_| None);
+        let names = &mut |violation: &_| {
+            let mut symbol = |at| symbol_at(source, kernel, at);
+            CodeNames::of(violation, &snapshot.modules, &mut symbol)
+        };
         let violations = confirmed.iter().copied();
         let written = lines
             .write_integrity(code.last_round(), violations, names, &mut |line| out.write_all(line));
