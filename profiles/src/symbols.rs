@@ -183,6 +183,8 @@ symbols! {
     /// Heads of lists of packet types (net/core/dev.c).
     ptype_all: "ptype_all",
     ptype_base: "ptype_base",
+    /// Has the head of a list of packet types since v6.9 (net/core/hotdata.c).
+    net_hotdata: "net_hotdata",
     /// The format of ELF programs (fs/binfmt_elf.c), in the list of all formats.
     elf_format: "elf_format",
     /// List of protocols (net/core/sock.c), and arrays of families and protocols (net).
@@ -229,6 +231,15 @@ symbols! {
     klp_ftrace_handler: "klp_ftrace_handler",
     /// The tree of all uprobes (kernel/events/uprobes.c).
     uprobes_tree: "uprobes_tree",
+    /// Places in the code that the kernel patches (include/asm-generic/vmlinux.lds.h).
+    start_jump_table: "__start___jump_table",
+    stop_jump_table: "__stop___jump_table",
+    start_static_call_sites: "__start_static_call_sites",
+    stop_static_call_sites: "__stop_static_call_sites",
+    static_call_text_start: "__static_call_text_start",
+    static_call_text_end: "__static_call_text_end",
+    /// Holds the first `struct ftrace_page` (kernel/trace/ftrace.c).
+    ftrace_pages_start: "ftrace_pages_start",
 }
 
 #[cfg(test)]

@@ -179,6 +179,8 @@ crate::layout! {
         post_handler: ["post_handler"],
         /// Up to v5.13.
         fault_handler?: ["fault_handler"],
+        /// The first byte of the probed instruction, which a trap replaces.
+        opcode: ["opcode"],
     }
 }
 
@@ -187,6 +189,40 @@ crate::layout! {
     pub struct Kretprobe("kretprobe") {
         handler: ["handler"],
         entry_handler: ["entry_handler"],
+    }
+}
+
+crate::layout! {
+    /// `struct optimized_kprobe` (include/linux/kprobes.h): begins with a kprobe.
+    pub struct OptimizedKprobe("optimized_kprobe") {
+        /// The four bytes behind the first one, which a jump replaces.
+        copied_insn: ["optinsn.copied_insn"],
+    }
+}
+
+crate::layout! {
+    /// `struct ftrace_page` (kernel/trace/ftrace.c): an array of patched places.
+    pub struct FtracePage("ftrace_page") {
+        next: ["next"],
+        /// `struct dyn_ftrace *`
+        records: ["records"],
+        /// Number of records.
+        index: ["index"],
+    }
+}
+
+crate::layout! {
+    /// `struct dyn_ftrace` (include/linux/ftrace.h).
+    pub struct DynFtrace("dyn_ftrace") {
+        /// Address of the patched place.
+        ip: ["ip"],
+    }
+}
+
+crate::layout! {
+    /// `struct net_hotdata` (include/net/hotdata.h). Since v6.9.
+    pub struct NetHotdata("net_hotdata") {
+        ptype_all?: ["ptype_all"],
     }
 }
 

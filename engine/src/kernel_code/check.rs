@@ -54,8 +54,6 @@ checks! {
     Kprobes: "kprobes", Hook;
     /// The functions of tracepoints.
     Tracepoints: "tracepoints", Hook;
-    /// The handlers of uprobes.
-    Uprobes: "uprobes", Hook;
     /// The functions of security modules.
     LsmHooks: "lsm_hooks", Hook;
     /// The hooks of netfilter of each network namespace.
@@ -94,8 +92,6 @@ checks! {
     KernelText: "kernel_text", TextModified;
     /// The kernel's read-only data.
     ReadOnlyData: "read_only_data", TextModified;
-    /// The code of modules.
-    ModuleText: "module_text", TextModified;
 }
 
 /// Number of checks.

@@ -6,6 +6,7 @@ use panoptes_decoders::layout::{PackedLayout, View, u64_at};
 use panoptes_decoders::paging::{PageTableEntry, PageTableLevels};
 use panoptes_decoders::source::MemorySource;
 
+use super::baseline::{Baseline, CodeWindow};
 use super::check::{CHECKS, Check, CheckFacts};
 use super::owners::{CodeRange, Owner, Owners};
 use super::violations::{Violation, Violations};
@@ -46,6 +47,8 @@ pub(super) struct CheckContext<'a> {
     pub(super) owners: &'a mut Owners,
     pub(super) facts: &'a mut [CheckFacts; CHECKS],
     pub(super) violations: &'a mut Violations,
+    pub(super) baseline: &'a mut Baseline,
+    pub(super) window: &'a mut CodeWindow,
     pub(super) now: Monotonic,
     pub(super) generation: u32,
     /// Bytes that may still be read in this slice.
@@ -78,6 +81,19 @@ impl<'a> CheckContext<'a> {
         self.reader.push_bytes(&self.kernel.space, at, length)?;
         self.run();
         self.reader.object(0)
+    }
+
+    /// Reads bytes into the window, from a place in it on. Returns whether they could be read.
+    pub(super) fn read_into_window(&mut self, at: KernelVa, to: core::ops::Range<usize>) -> bool {
+        self.reader.clear();
+        let length = to.end.saturating_sub(to.start) as u32;
+        if self.reader.push_bytes(&self.kernel.space, at, length).is_none() {
+            return false;
+        }
+        self.run();
+        let Some(bytes) = self.reader.object(0) else { return false };
+        self.window.set(to.start, bytes);
+        true
     }
 
     /// Reads bytes of physical memory: at most [`READ_BYTES_MAX`].

@@ -10,6 +10,7 @@
 //!
 //! Start reading at [`KernelCode::work`].
 
+mod baseline;
 mod check;
 mod context;
 mod names;

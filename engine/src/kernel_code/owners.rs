@@ -53,8 +53,8 @@ const TRAMPOLINE: u32 = 1;
 const SYSTEM: u32 = 2;
 const FIRST_MODULE: u32 = 3;
 
-/// Owners of executable memory, by address.
-#[derive(Debug)]
+/// Owners of executable memory, by address. The default one has room for none.
+#[derive(Debug, Default)]
 pub struct Owners {
     text: core::ops::Range<u64>,
     /// Sorted by their starts, once [`Self::sort`] was called.

@@ -1,7 +1,9 @@
 //! Rounds: all steps, one after the other, in slices.
 
 use panoptes_decoders::source::MemorySource;
+use panoptes_tables::HashKey;
 
+use super::baseline::{Baseline, CodeWindow};
 use super::check::{CHECKS, Check, CheckFacts};
 use super::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
 use super::owners::Owners;
@@ -24,6 +26,7 @@ const BYTES_AT_ONCE: usize = 1 << 20;
 #[derive(Debug)]
 pub struct CodeBuffers {
     reader: MemoryReader,
+    window: CodeWindow,
 }
 
 impl CodeBuffers {
@@ -31,7 +34,7 @@ impl CodeBuffers {
     pub fn new() -> Self {
         let arena_bytes = 2 * READ_BYTES_MAX as usize;
         let sizes = ReaderSizes { objects: 1024, arena_bytes, walks: 1024 };
-        Self { reader: MemoryReader::new(sizes) }
+        Self { reader: MemoryReader::new(sizes), window: CodeWindow::new() }
     }
 }
 
@@ -57,6 +60,7 @@ pub struct KernelCode {
     stage: Stage,
     owners: Owners,
     violations: Violations,
+    baseline: Baseline,
     /// What the present round has shown so far.
     facts: [CheckFacts; CHECKS],
     last: RoundFacts,
@@ -95,12 +99,13 @@ impl RoundFacts {
 }
 
 impl KernelCode {
-    /// Allocates for one machine.
-    pub fn new() -> Self {
+    /// Allocates for one machine. No guest must know `key`.
+    pub fn new(key: HashKey) -> Self {
         Self {
             stage: Stage::Waits,
             owners: Owners::new(),
             violations: Violations::new(),
+            baseline: Baseline::new(key.derive("kernel code")),
             facts: [CheckFacts::default(); CHECKS],
             last: RoundFacts::default(),
             marks: ModuleMarks::default(),
@@ -161,6 +166,8 @@ impl KernelCode {
             owners: &mut self.owners,
             facts: &mut self.facts,
             violations: &mut self.violations,
+            baseline: &mut self.baseline,
+            window: &mut buffers.window,
             now: self.now,
             generation: self.generation,
             bytes_left: bytes,
@@ -229,11 +236,5 @@ impl KernelCode {
     /// Number of violations that found no room.
     pub const fn untracked(&self) -> u64 {
         self.violations.untracked
-    }
-}
-
-impl Default for KernelCode {
-    fn default() -> Self {
-        Self::new()
     }
 }

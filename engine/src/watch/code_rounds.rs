@@ -2,6 +2,7 @@
 
 use panoptes_decoders::source::MemorySource;
 use panoptes_records::activities::Activity;
+use panoptes_tables::HashKey;
 
 use crate::detect::Acceptance;
 use crate::kernel_code::{CodeBuffers, CodeNames, KernelCode, RoundFacts, symbol_at};
@@ -25,8 +26,8 @@ pub(super) struct CodeRounds {
 }
 
 impl CodeRounds {
-    pub(super) fn new(policy: &PolicyConfig) -> Self {
-        Self { code: KernelCode::new(), is_wanted: is_wanted(policy), had_turn: false }
+    pub(super) fn new(policy: &PolicyConfig, key: HashKey) -> Self {
+        Self { code: KernelCode::new(key), is_wanted: is_wanted(policy), had_turn: false }
     }
 
     /// Checks the kernel's code from now on if a violation would be reported.

@@ -72,7 +72,7 @@ impl MachineParts {
             images: &setup.containers.images,
             key,
         });
-        let code = CodeRounds::new(&setup.policy);
+        let code = CodeRounds::new(&setup.policy, key);
         let mut policy = Policy::new(limits, setup.policy, setup.header, setup.message_ids, key);
         policy.set_containers(setup.containers);
         policy.set_exceptions(setup.exceptions);

@@ -47,9 +47,18 @@ pub(crate) struct Options {
     /// The modules for a filesystem (ext4); may be repeated
     #[arg(long, value_name = "FILESYSTEM")]
     modules: Vec<String>,
+    /// A file that the guest has, as NAME=PATH; may be repeated
+    #[arg(long, value_name = "NAME=PATH", value_parser = name_with_path)]
+    file: Vec<(String, PathBuf)>,
     /// A command that runs before those of stdin; may be repeated
     #[arg(long, value_name = "COMMAND")]
     load: Vec<String>,
+}
+
+/// `NAME=PATH`
+fn name_with_path(text: &str) -> Result<(String, PathBuf), String> {
+    let parts = text.split_once('=').ok_or("it has no `=`")?;
+    Ok((parts.0.to_owned(), parts.1.into()))
 }
 
 pub(crate) fn run(options: Options) -> Result<(), String> {
@@ -73,6 +82,7 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
             (false, true) => Userland::Debian,
             (false, false) => Userland::Busybox,
         },
+        files: options.file,
         ..GuestSpec::new(Kernel::obtain(options.kernel)?)
     };
     let mut guest = Guest::boot(&spec)?;

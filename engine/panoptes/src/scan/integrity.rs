@@ -30,7 +30,7 @@ pub(super) fn check<S: MemorySource>(
     (scope, copied): (Scope, MemoryCopyMode),
 ) -> Integrity {
     let begin = Instant::now();
-    let (mut code, mut buffers) = (KernelCode::new(), CodeBuffers::new());
+    let (mut code, mut buffers) = (KernelCode::new(crate::random::hash_key()), CodeBuffers::new());
     let rounds_to_confirm = if copied == MemoryCopyMode::No { 2 } else { 1 };
     for round in 1..=ROUNDS_MAX {
         let now = Monotonic::from_ns(begin.elapsed().as_nanos() as i64);

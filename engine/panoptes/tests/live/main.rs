@@ -19,6 +19,7 @@ mod every_activity;
 mod guests;
 mod hidden;
 mod inside;
+mod integrity;
 mod kernel;
 mod laws;
 mod limits;

@@ -13,9 +13,11 @@ mod notifiers;
 mod owners;
 mod pages;
 mod pointers;
+mod sites;
 mod system_calls;
 #[cfg(test)]
 mod testing;
+mod text;
 mod tracepoints;
 mod words;
 
@@ -39,4 +41,5 @@ pub(super) const STEPS: &[Step] = &[
     later::step,
     pointers::step,
     pages::step,
+    text::step,
 ];

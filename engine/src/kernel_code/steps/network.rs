@@ -44,6 +44,10 @@ pub(super) fn step(cx: &mut CheckContext<'_>, _: &mut Cursor) -> Progress {
     if let Some(head) = symbols.ptype_all {
         check_types(cx, head, "all packets");
     }
+    let hotdata = symbols.net_hotdata.zip(layouts.net_hotdata.as_ref());
+    if let Some((at, field)) = hotdata.and_then(|(at, layout)| Some((at, layout.ptype_all?))) {
+        check_types(cx, at.plus(field.offset.into()), "all packets");
+    }
     if let Some(base) = symbols.ptype_base {
         for index in 0..TYPES {
             check_types(cx, base.plus(16 * index), "packets of a type");

@@ -13,9 +13,11 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::{Member, Members};
 use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
+use panoptes_tables::HashKey;
 
 use super::Step;
 use crate::address::{MemoryReader, ReaderSizes};
+use crate::kernel_code::baseline::{Baseline, CodeWindow};
 use crate::kernel_code::check::{CHECKS, Check, CheckFacts};
 use crate::kernel_code::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
 use crate::kernel_code::owners::{CodeRange, Owner, Owners};
@@ -143,6 +145,8 @@ pub(super) struct Scene {
     memory: Memory,
     fields: Fields,
     owners: Owners,
+    /// Lasts from one run to the next.
+    baseline: Baseline,
     used: u64,
     used_image: u64,
     used_text: u64,
@@ -171,6 +175,7 @@ impl Scene {
             memory: Memory::default(),
             fields,
             owners,
+            baseline: Baseline::new(HashKey::new(0x5eed)),
             used: 0,
             used_image: 0,
             used_text: 0,
@@ -339,6 +344,7 @@ impl Scene {
         let mut facts = [CheckFacts::default(); CHECKS];
         let mut violations = Violations::new();
         violations.begin_round();
+        let mut window = CodeWindow::new();
         let mut cursor = Cursor::default();
         for slices in 1..SLICES_MAX {
             let mut context = CheckContext {
@@ -348,6 +354,8 @@ impl Scene {
                 owners: &mut self.owners,
                 facts: &mut facts,
                 violations: &mut violations,
+                baseline: &mut self.baseline,
+                window: &mut window,
                 now: Monotonic::default(),
                 generation: 0,
                 bytes_left: SLICE_BYTES,

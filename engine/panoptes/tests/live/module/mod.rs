@@ -14,6 +14,9 @@ pub(crate) const ANSWER: (&str, &str) = ("answer", include_str!("answer.c"));
 /// One that hides itself.
 pub(crate) const VANISH: (&str, &str) = ("vanish", include_str!("vanish.c"));
 
+/// One that hooks the kernel in one of many ways.
+pub(crate) const HOOK: (&str, &str) = ("hook", include_str!("hook.c"));
+
 /// Builds a module in `folder`, from its name and source. Needs make and a gcc of about the
 /// kernel's age.
 pub(crate) fn make(flavor: Flavor, folder: &Path, (name, source): (&str, &str)) -> PathBuf {
