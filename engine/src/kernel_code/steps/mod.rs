@@ -2,6 +2,7 @@
 
 mod files;
 mod ftrace;
+mod function_probes;
 mod interrupts;
 mod kprobes;
 mod later;
@@ -15,8 +16,11 @@ mod pages;
 mod pointers;
 mod sites;
 mod system_calls;
+#[cfg(test)]
+mod testing;
 mod text;
 mod tracepoints;
+mod uprobes;
 mod words;
 
 use super::context::{CheckContext, Cursor, Progress};
@@ -32,6 +36,7 @@ pub(super) const STEPS: &[Step] = &[
     ftrace::step,
     kprobes::step,
     tracepoints::step,
+    uprobes::step,
     lsm::step,
     network::step,
     notifiers::step,
