@@ -61,10 +61,12 @@ struct Operands {
     immediate: usize,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside what may be none")]
 const fn plain(immediate: usize) -> Option<Operands> {
     Some(Operands { has_modrm: false, immediate })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside what may be none")]
 const fn modrm(immediate: usize) -> Option<Operands> {
     Some(Operands { has_modrm: true, immediate })
 }

@@ -20,6 +20,9 @@ use crate::kernel_code::violations::Violation;
 const KERNEL_HALF: u64 = 1 << 63;
 /// Number of entries in a table.
 const ENTRIES: usize = 512;
+/// Bytes of the code that starts processors, at most, and of the memory that it lies in.
+const REAL_MODE_BYTES: u64 = 64 << 10;
+const LOW_BYTES: u64 = 1 << 20;
 /// Bits of an entry (arch/x86/include/asm/pgtable_types.h).
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
@@ -161,11 +164,7 @@ fn judge(cx: &mut CheckContext<'_>, cursor: &mut Cursor, piece: &Piece) {
 /// it executable there (`set_real_mode_permissions`, arch/x86/realmode/init.c).
 fn is_real_mode(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
     let Some(at) = cx.kernel().symbols.real_mode_header else { return false };
-    let Some(header) = cx.word(at) else { return false };
-    /// Bytes of the whole: a few pages of code with their data.
-    const REAL_MODE_BYTES: u64 = 64 << 10;
-    /// It lies in the first MiB.
-    const LOW_BYTES: u64 = 1 << 20;
+    let header = cx.word(at).unwrap_or(0);
     piece.physical.0 < LOW_BYTES && piece.start.wrapping_sub(header) < REAL_MODE_BYTES
 }
 

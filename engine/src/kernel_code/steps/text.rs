@@ -25,6 +25,8 @@ use crate::kernel_code::violations::{CodeBytes, Violation};
 const PROBE_BUCKETS: u64 = 64;
 /// Maximum number of illegal patches of a window that are reported.
 const PATCHES_MAX: usize = 16;
+/// Bytes of a block that are copied at once.
+const PIECE: usize = 1024;
 /// What a kprobe puts at the start of an instruction.
 const TRAP: u8 = 0xcc;
 const JUMP: u8 = 0xe9;
@@ -159,8 +161,6 @@ fn hash_of(cx: &CheckContext<'_>, window: &Range<u64>, block: u64, index: usize)
 fn masked_hash_of(cx: &mut CheckContext<'_>, window: &Range<u64>, block: u64, index: usize) -> u32 {
     let range = bytes_of(window, block, index);
     let mut hash = 0;
-    // In pieces, which have room on the stack.
-    const PIECE: usize = 1024;
     let mut piece = [0; PIECE];
     for start in range.clone().step_by(PIECE) {
         let end = (start + PIECE).min(range.end);
