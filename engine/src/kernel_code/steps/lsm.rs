@@ -151,7 +151,7 @@ mod tests {
     fn each_function_is_in_the_kernels_text() {
         let (lists, _, of_lists) = lists();
         let (calls, _, of_calls) = calls();
-        for (mut scene, hooks) in [(lists, &of_lists[..]), (calls, &of_calls[..])] {
+        for (mut scene, hooks) in vec![(lists, &of_lists[..]), (calls, &of_calls[..])] {
             let outcome = scene.run(step);
             assert!(outcome.holds(CHECK));
             assert_eq!(outcome.facts(CHECK).places, 3);
