@@ -1,7 +1,8 @@
 //! Interrupts: each gate of the table of interrupt descriptors leads into the kernel's text.
 //!
 //! Processors read the table where the kernel maps it read only for them: what is mapped there is
-//! checked, too. The register that holds that address is not in memory: another table is not noticed.
+//! checked, too. The register that holds that address is not in memory: another table is not
+//! noticed.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{u32_at, u64_at};

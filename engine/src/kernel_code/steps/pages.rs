@@ -1,4 +1,5 @@
-//! Executable pages of the kernel: each has an owner, none is writable, and the direct map has none.
+//! Executable pages of the kernel: each has an owner, none is writable, and the direct map has
+//! none.
 //!
 //! The step walks the kernel's own page tables, whatever else says where code is. So it finds code
 //! that left every list. A page that the kernel cannot execute is of no interest here.
@@ -75,8 +76,8 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     Progress::More
 }
 
-/// Reads the tables that map an address, and judges the rest of the lowest one. Returns the address
-/// to go on with, or `None` at the end of all addresses.
+/// Reads the tables that map an address, and judges the rest of the lowest one. Returns the next
+/// address, or `None` at the end of all addresses.
 fn walk(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<u64> {
     let levels = cx.kernel().space.levels;
     let mut level = levels.top();
@@ -201,8 +202,8 @@ fn is_filled_with_traps(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
 }
 
 /// Whether a piece is in an area that BPF has asked for. Before it had memory for many images
-/// (v5.18), each image had an area, and those of classic filters have no symbol. What forges an area
-/// can pass for one.
+/// (v5.18), each image had an area, and those of classic filters have no symbol. What forges an
+/// area can pass for one.
 fn is_bpf_area(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
     /// Bytes of the functions that ask for memory, at most.
     const FUNCTION_BYTES: u64 = 1024;
