@@ -329,6 +329,7 @@ fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
         udp_ports: false,
         modules,
         module_details: modules,
+        bpf: false,
     }
 }
 

@@ -9,6 +9,7 @@
 //! look: network interfaces with the ages of their namespaces, run queues, and tasks that no list
 //! shows. It keeps all rows if no task has run since they were read (`idle`).
 
+mod bpf_rows;
 mod budget;
 mod capability_sets;
 mod carry_over;
@@ -73,6 +74,10 @@ use panoptes_decoders::layout::{PackedLayout, View};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
+pub use bpf_rows::{
+    BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfHelpers, BpfLinkRow, BpfMapRow,
+    BpfProgramRow, BpfScan, BpfTarget, bpf_view,
+};
 pub use budget::{Budget, DeferredWork};
 pub use capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
 pub use carry_over::WalkCheckpoint;
@@ -132,6 +137,8 @@ pub struct Scope {
     /// Their users, and their sections, for which [`Walker::with_sections`] makes room. Only lines
     /// of a scan have them.
     pub module_details: bool,
+    /// Programs, maps and links of eBPF.
+    pub bpf: bool,
 }
 
 impl Scope {
@@ -146,6 +153,7 @@ impl Scope {
         udp_ports: false,
         modules: true,
         module_details: false,
+        bpf: true,
     };
     /// Processes and threads, without their arguments.
     pub const LEAST: Self = Self {
@@ -157,6 +165,7 @@ impl Scope {
         udp_ports: false,
         modules: false,
         module_details: false,
+        bpf: false,
     };
 }
 

@@ -58,6 +58,7 @@ impl Walker {
         self.reader.forget_translations();
         self.read_machine(memory);
         self.snapshot.modules.clear();
+        self.snapshot.bpf.clear();
         let origin = self.origin(scope);
         self.snapshot.has_rested = self.idle.has_rested(origin, &self.snapshot);
         (self.snapshot.is_kept, self.snapshot.has_run) = (false, false);
