@@ -4,6 +4,9 @@
 //! plain values. [`Layouts`] has all layouts; a profile fills them in.
 
 pub mod address_space;
+pub mod bpf;
+pub mod bpf_link;
+pub mod bpf_names;
 pub mod btf;
 pub mod cgroup;
 pub mod cred;
@@ -143,6 +146,19 @@ layouts! {
 
     backing_file?: file::BackingFile,
     bin_attribute?: kobject::BinAttribute,
+    bpf_cgroup_link?: bpf_link::BpfCgroupLink,
+    bpf_kprobe_multi_link?: bpf_link::BpfKprobeMultiLink,
+    bpf_ksym?: bpf::BpfKsym,
+    bpf_link?: bpf_link::BpfLinkStructure,
+    bpf_map?: bpf::BpfMapStructure,
+    bpf_netns_link?: bpf_link::BpfNetnsLink,
+    bpf_prog?: bpf::BpfProgStructure,
+    bpf_prog_aux?: bpf::BpfProgAux,
+    bpf_raw_event_map?: bpf_link::BpfRawEventMap,
+    bpf_raw_tp_link?: bpf_link::BpfRawTpLink,
+    bpf_tracing_link?: bpf_link::BpfTracingLink,
+    bpf_trampoline?: bpf_link::BpfTrampoline,
+    bpf_xdp_link?: bpf_link::BpfXdpLink,
     btf?: btf::BtfObject,
     /// Since Linux commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11).
     btf_module?: btf::BtfModule,
@@ -161,6 +177,7 @@ layouts! {
     ipc_namespace?: msg_queue::IpcNamespace,
     kernfs_iattrs?: cgroup::KernfsIattrs,
     kernfs_node?: cgroup::KernfsNode,
+    kernfs_number?: bpf_link::KernfsNumber,
     kset?: kobject::Kset,
     mod_tree_node?: module::ModTreeNode,
     mod_tree_root?: module::ModTreeRoot,
@@ -176,6 +193,7 @@ layouts! {
     mutex?: mutex::Mutex,
     /// The part of `struct net_device` that leads to its driver.
     net_device_parent?: net_device::NetDeviceParent,
+    netkit_link?: bpf_link::NetkitLink,
     /// `enum pageflags`
     page_flags?: page::PageFlags,
     /// In a module unless overlayfs is built in, as the next two.
@@ -185,10 +203,13 @@ layouts! {
     pt_regs?: pt_regs::PtRegs,
     rb_node?: rb_tree::RbNode,
     rq?: rq::RunQueue,
+    tcx_link?: bpf_link::TcxLink,
+    tracepoint?: bpf_link::Tracepoint,
     tty_file_private?: tty::TtyFilePrivate,
     tty_struct?: tty::TtyStruct,
     udp_hslot?: udp_table::UdpHslot,
     udp_table?: udp_table::UdpTable,
     /// In a module unless AF_UNIX is built in.
     unix_sock?: unix_sock::UnixSock,
+    user_struct?: bpf::UserStruct,
 }
