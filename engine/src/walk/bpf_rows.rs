@@ -126,6 +126,8 @@ pub enum BpfTarget {
     Unknown,
     /// The address of a function of the kernel, of a module or of another program.
     Function(KernelVa),
+    /// Several of them, by the address of the first one.
+    Functions { first: KernelVa, count: u32 },
     /// A raw tracepoint.
     Tracepoint(ArrayString<TRACEPOINT_NAME_BYTES>),
     /// The number of a network interface.

@@ -106,6 +106,10 @@ impl Walker {
             self.read_modules(memory, scope);
             memory.goes_on()?;
         }
+        if scope.bpf {
+            self.read_bpf(memory);
+            memory.goes_on()?;
+        }
         self.read_without_descriptors(memory, scope)?;
         if scope.connections {
             self.read_connections(memory);
