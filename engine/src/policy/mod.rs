@@ -25,6 +25,7 @@ pub mod config;
 mod connections;
 mod containers;
 pub mod describe;
+mod ebpf_lines;
 mod evidence;
 pub mod exceptions;
 mod file_content;

@@ -101,14 +101,16 @@ impl Walker {
             return;
         }
         let scan = &mut self.snapshot.bpf;
+        let roots = &kernel.roots.bpf;
         let views = [
-            (bpf_view::IDR, programs && is_rechecked),
-            (bpf_view::SYMBOLS, symbols),
-            (bpf_view::LINK_IDR, links),
-            (bpf_view::MAP_IDR, maps),
+            (bpf_view::IDR, roots.programs, programs && is_rechecked),
+            (bpf_view::SYMBOLS, roots.symbols, symbols),
+            (bpf_view::LINK_IDR, roots.links, links),
+            (bpf_view::MAP_IDR, roots.maps, maps),
         ];
-        let complete = views.iter().filter(|(_, is_whole)| *is_whole);
-        scan.complete = complete.fold(0, |views, (view, _)| views | view);
+        for (view, _, is_whole) in views.into_iter().filter(|(_, root, _)| !root.is_null()) {
+            *(if is_whole { &mut scan.complete } else { &mut scan.stopped }) |= view;
+        }
         // In such a copy, a view may lack what the other has from another moment.
         if self.snapshot.copied == MemoryCopyMode::PageByPage {
             scan.complete = 0;

@@ -166,6 +166,8 @@ pub struct BpfScan {
     pub links: Rows<BpfLinkRow>,
     /// The views that were followed to their ends, as bits of [`bpf_view`].
     pub complete: u16,
+    /// The views that were not, although the kernel has them.
+    pub stopped: u16,
     /// Whether the scan has read them.
     pub is_fresh: bool,
     /// Whether nothing was loaded meanwhile, as far as the numbers of the IDRs and the list show.
@@ -179,6 +181,7 @@ impl Default for BpfScan {
             maps: Rows::with_capacity(BPF_MAPS_MAX),
             links: Rows::with_capacity(BPF_LINKS_MAX),
             complete: 0,
+            stopped: 0,
             is_fresh: false,
             quiet: false,
         }
@@ -190,6 +193,7 @@ impl BpfScan {
         self.programs.clear();
         self.maps.clear();
         self.links.clear();
-        (self.complete, self.is_fresh, self.quiet) = (0, false, false);
+        (self.complete, self.stopped) = (0, 0);
+        (self.is_fresh, self.quiet) = (false, false);
     }
 }

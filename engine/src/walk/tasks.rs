@@ -23,6 +23,9 @@ use super::{
 };
 use panoptes_tables::{AddressedRows, Insertion};
 
+/// How the pid IDR is counted.
+const PIDS: IdrKind =
+    IdrKind { node: WalkedStructure::PidTreeNode, tree: WalkedStructure::PidTree };
 /// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
 /// newborn tasks, the rest for chains of hidden ones. In a copy of memory, the tree of numbers may
 /// have got a new root after its page was copied: then each task is found by the one before it.
@@ -197,8 +200,7 @@ impl Walker {
             return;
         };
         let head = u64_at(head, 0);
-        let kind = IdrKind { node: WalkedStructure::PidTreeNode, tree: WalkedStructure::PidTree };
-        let tree_is_whole = self.find_entries(memory, head, found, kind);
+        let tree_is_whole = self.find_entries(memory, head, found, PIDS);
         let pids_are_whole = self.read_pids(memory, found);
         self.snapshot.idr_complete = tree_is_whole && pids_are_whole;
     }

@@ -19,6 +19,7 @@ pub use crate::details_kind::DetailsKind;
 
 pub mod container;
 pub mod detection;
+pub mod ebpf_object;
 pub mod elf_file;
 pub mod file;
 pub mod file_descriptor;
