@@ -29,4 +29,5 @@ kinds! {
     SystemActivity
     ProcessExecuted
     KernelModule
+    EbpfProgram
 }

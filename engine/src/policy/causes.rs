@@ -25,6 +25,7 @@ use crate::detect::memory_permissions::JudgedAreaChange;
 use crate::detect::memory_permissions::rule::FindingKind;
 use crate::detect::reverse_shells::{ConnectionEnd, ReverseShell};
 use crate::detect::shell_history::{HistoryChange, HistoryEvent};
+use crate::state::bpf::BpfProgramFacts;
 use crate::state::facts::{ConnectionFacts, FileName, ProcessFacts};
 use crate::state::modules::ModuleFacts;
 use crate::state::{ExceededThreshold, ScanContext};
@@ -229,6 +230,14 @@ impl Cause {
     /// The module by its name and build id, and the views that do not show it.
     pub(super) fn of_module(self, module: &ModuleFacts) -> Self {
         self.text(module.name()).text(module.build_id.bytes()).number(module.missing.0)
+    }
+
+    /// The program by its name, its instructions' tag and its type, and its helpers if they are what
+    /// the alert is about.
+    pub(super) fn of_ebpf_program(self, program: &BpfProgramFacts, is_dangerous: bool) -> Self {
+        let helpers = if is_dangerous { program.helpers.0 } else { 0 };
+        let cause = self.text(program.name()).text(&program.tag);
+        cause.number(program.kind).number(helpers)
     }
 
     /// What the packets are of: a port of this machine; or two machines, and the lower of their

@@ -17,7 +17,7 @@ use crate::walk::{
 };
 
 /// Each helper with its word.
-const HELPERS: [(BpfHelpers, EbpfHelper); EbpfHelper::ALL.len()] = [
+pub(super) const HELPERS: [(BpfHelpers, EbpfHelper); EbpfHelper::ALL.len()] = [
     (BpfHelpers::PROBE_WRITE_USER, EbpfHelper::ProbeWriteUser),
     (BpfHelpers::OVERRIDE_RETURN, EbpfHelper::OverrideReturn),
     (BpfHelpers::SEND_SIGNAL, EbpfHelper::SendSignal),
@@ -61,7 +61,7 @@ fn attach_word(kind: Option<u32>) -> ArrayString<32> {
 }
 
 /// The name of a number, or the number itself.
-fn word(name: Option<&str>, number: u32) -> ArrayString<32> {
+pub(super) fn word(name: Option<&str>, number: u32) -> ArrayString<32> {
     let mut word = ArrayString::new();
     // There is room for both.
     let _ = match name {

@@ -26,6 +26,8 @@ mod connections;
 mod containers;
 pub mod describe;
 mod ebpf_lines;
+mod ebpf_programs;
+mod ebpf_words;
 mod evidence;
 pub mod exceptions;
 mod file_content;
@@ -36,6 +38,7 @@ mod hidden;
 mod hidden_connections;
 mod incidents;
 mod intervals;
+mod kernel_events;
 mod kernel_modules;
 mod last_contents;
 pub mod lines;
@@ -76,7 +79,7 @@ use floods::Floods;
 use gaps::{GAPS_MAX, Gaps};
 use incidents::Incidents;
 use intervals::Intervals;
-use kernel_modules::ModuleEvents;
+use kernel_events::KernelEvents;
 use last_contents::LastContents;
 use repetitions::Repetitions;
 use retry_queue::UndeliveredRecords;
@@ -99,7 +102,7 @@ pub struct Policy {
     exceptions: Arc<Exceptions>,
     floods: Floods,
     alert_floods: AlertFloods,
-    module_events: ModuleEvents,
+    kernel_events: KernelEvents,
     repetitions: Repetitions,
     last_contents: LastContents,
     incidents: Incidents,
@@ -136,7 +139,7 @@ impl Policy {
             exceptions: Arc::default(),
             floods,
             alert_floods,
-            module_events: ModuleEvents::new(limits.events_per_second),
+            kernel_events: KernelEvents::new(limits.events_per_second),
             repetitions,
             last_contents: LastContents::new(),
             incidents,

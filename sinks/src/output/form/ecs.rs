@@ -110,6 +110,12 @@ rows! {
     KernelModuleUnloaded ["driver"] ["end"];
     KernelModuleChanged ["driver"] ["change"];
     KernelModuleHidden ["driver" "intrusion_detection"] ["info"];
+    EbpfProgramLoaded ["driver"] ["start"];
+    EbpfProgramUnloaded ["driver"] ["end"];
+    EbpfProgramAttached ["driver"] ["change"];
+    EbpfProgramDetached ["driver"] ["change"];
+    EbpfProgramHidden ["driver" "intrusion_detection"] ["info"];
+    EbpfProgramDangerous ["driver" "intrusion_detection"] ["info"];
 }
 
 /// An alert without a row of its own.
