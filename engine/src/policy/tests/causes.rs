@@ -310,6 +310,7 @@ fn with_details(activity: Activity, take: &mut dyn FnMut(Details<'_>)) {
         "File" => take(Details::File(&<_>::default())),
         "ShellHistory" => take(Details::ShellHistory(&<_>::default())),
         "KernelModule" => take(Details::KernelModule(&<_>::default())),
+        "EbpfProgram" => take(Details::EbpfProgram(&<_>::default())),
         "SystemActivity" => take(Details::SystemActivity(&<_>::default())),
         other => panic!("an alert of {other} needs its details here"),
     }
