@@ -326,13 +326,14 @@ fn verdict(losses: &Losses, damage: &Damage, request: &ScanRequest, messages: &M
 }
 
 /// What must be read for the kinds that are printed: a connection's holders are found through
-/// descriptors, and its interface through the interfaces.
+/// descriptors, as those of objects of eBPF, and its interface through the interfaces.
 fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
     let connections = kinds.contains(ScanKind::Connections);
     let module_details = kinds.contains(ScanKind::Modules);
     let modules = module_details || kinds.contains(ScanKind::Integrity);
+    let bpf = kinds.contains(ScanKind::Bpf);
     Scope {
-        files: kinds.contains(ScanKind::Files) || connections,
+        files: kinds.contains(ScanKind::Files) || connections || bpf,
         // Shells are identified by the files that they have mapped.
         memory: kinds.contains(ScanKind::Memory) || kinds.contains(ScanKind::ShellHistory),
         connections,
@@ -341,13 +342,15 @@ fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
         udp_ports: false,
         modules,
         module_details,
+        bpf,
     }
 }
 
 /// The number of objects of each kind, and the kind's name.
-type Population = [(&'static str, usize); 8];
+type Population = [(&'static str, usize); 9];
 
 fn population(snapshot: &Snapshot) -> Population {
+    let bpf = &snapshot.bpf;
     [
         ("processes", snapshot.processes.len()),
         ("threads", snapshot.by_tid.len()),
@@ -355,6 +358,7 @@ fn population(snapshot: &Snapshot) -> Population {
         ("memory_areas", snapshot.vmas.len()),
         ("connections", snapshot.connections.len()),
         ("kernel_modules", snapshot.modules.rows.len()),
+        ("ebpf_objects", bpf.programs.len() + bpf.maps.len() + bpf.links.len()),
         ("interfaces", snapshot.interfaces.len()),
         ("containers", snapshot.containers.iter().filter(|row| row.is_alive()).count()),
     ]
