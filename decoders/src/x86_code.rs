@@ -61,12 +61,12 @@ struct Operands {
     immediate: usize,
 }
 
-const fn plain(immediate: usize) -> Option<Operands> {
-    Some(Operands { has_modrm: false, immediate })
+const fn plain(immediate: usize) -> Operands {
+    Operands { has_modrm: false, immediate }
 }
 
-const fn modrm(immediate: usize) -> Option<Operands> {
-    Some(Operands { has_modrm: true, immediate })
+const fn modrm(immediate: usize) -> Operands {
+    Operands { has_modrm: true, immediate }
 }
 
 /// Decodes the instruction at the start of `code`, which is at the address `at`. `None` if the bytes
@@ -107,14 +107,14 @@ fn prefixes(code: &[u8]) -> Option<(Prefixes, usize)> {
 
 fn one_byte(opcode: u8, prefixes: Prefixes, next: Option<u8>) -> Option<Operands> {
     let immediate = prefixes.immediate();
-    match opcode {
+    Some(match opcode {
         0x00..=0x3f => match opcode & 7 {
             0..=3 => modrm(0),
             4 => plain(1),
             5 => plain(immediate),
-            _ => None,
+            _ => return None,
         },
-        0x60..=0x62 | 0x82 | 0x9a | 0xce | 0xd4..=0xd6 | 0xea => None,
+        0x60..=0x62 | 0x82 | 0x9a | 0xce | 0xd4..=0xd6 | 0xea => return None,
         0x63 | 0x84..=0x8f | 0xd0..=0xd3 | 0xd8..=0xdf | 0xfe | 0xff => modrm(0),
         0x68 | 0xa9 => plain(immediate),
         0x6a | 0x70..=0x7f | 0xa8 | 0xb0..=0xb7 | 0xcd | 0xe0..=0xe7 | 0xeb => plain(1),
@@ -132,7 +132,7 @@ fn one_byte(opcode: u8, prefixes: Prefixes, next: Option<u8>) -> Option<Operands
             modrm(if is_test { bytes } else { 0 })
         }
         _ => plain(0),
-    }
+    })
 }
 
 /// An opcode behind 0F, and the place behind it.
@@ -140,9 +140,9 @@ fn two_bytes(code: &[u8], start: usize) -> Option<(Operands, usize)> {
     let opcode = *code.get(start)?;
     let end = start + 1;
     let operands = match opcode {
-        0x38 => return Some((modrm(0)?, end + 1)),
-        0x3a => return Some((modrm(1)?, end + 1)),
-        0x04 | 0x0a | 0x0c | 0x24..=0x27 | 0x36 | 0x39 | 0x3b..=0x3f => None,
+        0x38 => return Some((modrm(0), end + 1)),
+        0x3a => return Some((modrm(1), end + 1)),
+        0x04 | 0x0a | 0x0c | 0x24..=0x27 | 0x36 | 0x39 | 0x3b..=0x3f => return None,
         0x05..=0x09
         | 0x0b
         | 0x0e
@@ -155,7 +155,7 @@ fn two_bytes(code: &[u8], start: usize) -> Option<(Operands, usize)> {
         0x0f | 0x70..=0x73 | 0xa4 | 0xac | 0xba | 0xc2 | 0xc4..=0xc6 => modrm(1),
         _ => modrm(0),
     };
-    Some((operands?, end))
+    Some((operands, end))
 }
 
 /// An opcode behind a VEX or EVEX prefix, and the place behind it.
@@ -172,7 +172,7 @@ fn vector(code: &[u8], start: usize) -> Option<(Operands, usize)> {
         (1, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6) | (3, _) => modrm(1),
         _ => modrm(0),
     };
-    Some((operands?, place + 1))
+    Some((operands, place + 1))
 }
 
 /// Bytes of a ModR/M byte with what follows it: the SIB byte and a displacement.
