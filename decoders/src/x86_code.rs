@@ -61,16 +61,18 @@ struct Operands {
     immediate: usize,
 }
 
-const fn plain(immediate: usize) -> Operands {
-    Operands { has_modrm: false, immediate }
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside what may be none")]
+const fn plain(immediate: usize) -> Option<Operands> {
+    Some(Operands { has_modrm: false, immediate })
 }
 
-const fn modrm(immediate: usize) -> Operands {
-    Operands { has_modrm: true, immediate }
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside what may be none")]
+const fn modrm(immediate: usize) -> Option<Operands> {
+    Some(Operands { has_modrm: true, immediate })
 }
 
-/// Decodes the instruction at the start of `code`, which is at the address `at`. `None` if the bytes
-/// are no instruction of 64-bit mode, or if they end before it does.
+/// Decodes the instruction at the start of `code`, which is at the address `at`. `None` if the
+/// bytes are no instruction of 64-bit mode, or if they end before it does.
 pub fn decode(code: &[u8], at: KernelVa) -> Option<Instruction> {
     let (prefixes, start) = prefixes(code)?;
     let opcode = *code.get(start)?;
@@ -107,14 +109,14 @@ fn prefixes(code: &[u8]) -> Option<(Prefixes, usize)> {
 
 fn one_byte(opcode: u8, prefixes: Prefixes, next: Option<u8>) -> Option<Operands> {
     let immediate = prefixes.immediate();
-    Some(match opcode {
+    match opcode {
         0x00..=0x3f => match opcode & 7 {
             0..=3 => modrm(0),
             4 => plain(1),
             5 => plain(immediate),
-            _ => return None,
+            _ => None,
         },
-        0x60..=0x62 | 0x82 | 0x9a | 0xce | 0xd4..=0xd6 | 0xea => return None,
+        0x60..=0x62 | 0x82 | 0x9a | 0xce | 0xd4..=0xd6 | 0xea => None,
         0x63 | 0x84..=0x8f | 0xd0..=0xd3 | 0xd8..=0xdf | 0xfe | 0xff => modrm(0),
         0x68 | 0xa9 => plain(immediate),
         0x6a | 0x70..=0x7f | 0xa8 | 0xb0..=0xb7 | 0xcd | 0xe0..=0xe7 | 0xeb => plain(1),
@@ -132,7 +134,7 @@ fn one_byte(opcode: u8, prefixes: Prefixes, next: Option<u8>) -> Option<Operands
             modrm(if is_test { bytes } else { 0 })
         }
         _ => plain(0),
-    })
+    }
 }
 
 /// An opcode behind 0F, and the place behind it.
@@ -140,9 +142,9 @@ fn two_bytes(code: &[u8], start: usize) -> Option<(Operands, usize)> {
     let opcode = *code.get(start)?;
     let end = start + 1;
     let operands = match opcode {
-        0x38 => return Some((modrm(0), end + 1)),
-        0x3a => return Some((modrm(1), end + 1)),
-        0x04 | 0x0a | 0x0c | 0x24..=0x27 | 0x36 | 0x39 | 0x3b..=0x3f => return None,
+        0x38 => return Some((modrm(0)?, end + 1)),
+        0x3a => return Some((modrm(1)?, end + 1)),
+        0x04 | 0x0a | 0x0c | 0x24..=0x27 | 0x36 | 0x39 | 0x3b..=0x3f => None,
         0x05..=0x09
         | 0x0b
         | 0x0e
@@ -155,7 +157,7 @@ fn two_bytes(code: &[u8], start: usize) -> Option<(Operands, usize)> {
         0x0f | 0x70..=0x73 | 0xa4 | 0xac | 0xba | 0xc2 | 0xc4..=0xc6 => modrm(1),
         _ => modrm(0),
     };
-    Some((operands, end))
+    Some((operands?, end))
 }
 
 /// An opcode behind a VEX or EVEX prefix, and the place behind it.
@@ -172,7 +174,7 @@ fn vector(code: &[u8], start: usize) -> Option<(Operands, usize)> {
         (1, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6) | (3, _) => modrm(1),
         _ => modrm(0),
     };
-    Some((operands, place + 1))
+    Some((operands?, place + 1))
 }
 
 /// Bytes of a ModR/M byte with what follows it: the SIB byte and a displacement.
@@ -307,7 +309,7 @@ mod tests {
             (&[0x48, 0xcf], Flow::End),
             (&[0x48, 0x0f, 0x07], Flow::End),
             (&[0xb8, 1, 0, 0, 0], Flow::Next),
-            // A probe, or a warning: the function goes on.
+            // A probe, or a warning: the function continues.
             (&[0xcc], Flow::Next),
             (&[0x0f, 0x0b], Flow::Next),
         ];

@@ -245,7 +245,7 @@ impl<'a> CheckContext<'a> {
 
     /// Notes a violation. Does not count its place.
     pub(super) fn violation(&mut self, violation: Violation) {
-        // What is not owned by nobody is judged later.
+        // A hook that a module owns is judged later.
         if violation.owner == Owner::Nobody
             && let Some(facts) = self.facts(violation.check)
         {

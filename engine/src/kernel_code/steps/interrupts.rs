@@ -1,7 +1,8 @@
 //! Interrupts: each gate of the table of interrupt descriptors leads into the kernel's text.
 //!
 //! Processors read the table where the kernel maps it read only for them: what is mapped there is
-//! checked, too. The register that holds that address is not in memory: another table is not noticed.
+//! checked, too. The register that holds that address is not in memory: another table is not
+//! noticed.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{u32_at, u64_at};
@@ -15,14 +16,14 @@ use crate::kernel_code::violations::Violation;
 /// Number of gates, and bytes of each (`struct gate_struct`, arch/x86/include/asm/desc_defs.h).
 const GATES: usize = 256;
 const GATE_BYTES: usize = 16;
-/// Where the gates lead that are present.
-type Targets = [Option<KernelVa>; GATES];
-
 /// The bit of a gate that is present.
 const PRESENT: u64 = 1 << 47;
 
 /// Where all processors have the table (`CPU_ENTRY_AREA_RO_IDT`, arch/x86/include/asm).
 const MAPPED: KernelVa = KernelVa(0xffff_fe00_0000_0000);
+
+/// Where the gates lead that are present.
+type Targets = [Option<KernelVa>; GATES];
 
 /// Checks all gates.
 pub(super) fn step(cx: &mut CheckContext<'_>, _: &mut Cursor) -> Progress {

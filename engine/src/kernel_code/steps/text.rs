@@ -13,20 +13,21 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::paging::PageTableLevels;
 
+use super::kprobes::PROBE_BUCKETS;
 use super::lists::follow_hlist;
+use super::module_space::TRAP;
 use super::sites::{self, PatchSite, are_known, visit_sites};
 use crate::kernel_code::baseline::{BLOCKS_MAX, CodeBlock, block_bytes, hash_with};
-use crate::kernel_code::baseline::{MARGIN, WINDOW_BYTES};
+use crate::kernel_code::baseline::{CODE_WINDOW_BYTES, MARGIN};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
 use crate::kernel_code::violations::{CodeBytes, Violation};
 
-/// Number of buckets of `kprobe_table` (kernel/kprobes.c).
-const PROBE_BUCKETS: u64 = 64;
 /// Maximum number of illegal patches of a window that are reported.
 const PATCHES_MAX: usize = 16;
+/// Bytes of a block that are copied at once.
+const PIECE: usize = 1024;
 /// What a kprobe puts at the start of an instruction.
-const TRAP: u8 = 0xcc;
 const JUMP: u8 = 0xe9;
 /// Longest patch in bytes.
 const PATCH_BYTES_MAX: usize = 6;
@@ -50,16 +51,16 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
                 *cursor = Cursor { part: 1, ..Cursor::default() };
                 break;
             }
-            let end = text.end.min(start + WINDOW_BYTES as u64);
+            let end = text.end.min(start + CODE_WINDOW_BYTES as u64);
             check_window(cx, start..end, (text.start, block_bytes(text.end - text.start)));
-            cursor.at += WINDOW_BYTES as u64;
+            cursor.at += CODE_WINDOW_BYTES as u64;
         }
     }
     check_data(cx, cursor)
 }
 
-/// Reads a window of code, with the margins that patches at its ends reach into. Returns whether all
-/// of it was read.
+/// Reads a window of code, with the margins that patches at its ends reach into. Returns whether
+/// all of it was read.
 fn read_window(cx: &mut CheckContext<'_>, window: &Range<u64>) -> bool {
     let text = cx.kernel().text();
     let start = text.start.max(window.start - MARGIN);
@@ -159,8 +160,6 @@ fn hash_of(cx: &CheckContext<'_>, window: &Range<u64>, block: u64, index: usize)
 fn masked_hash_of(cx: &mut CheckContext<'_>, window: &Range<u64>, block: u64, index: usize) -> u32 {
     let range = bytes_of(window, block, index);
     let mut hash = 0;
-    // In pieces, which have room on the stack.
-    const PIECE: usize = 1024;
     let mut piece = [0; PIECE];
     for start in range.clone().step_by(PIECE) {
         let end = (start + PIECE).min(range.end);

@@ -370,7 +370,7 @@ impl Scene {
 }
 
 /// An address of the kernel, as symbols have it.
-#[allow(clippy::unnecessary_wraps, reason = "symbols may be unknown")]
+#[expect(clippy::unnecessary_wraps, reason = "symbols are optional")]
 pub(super) const fn va(address: u64) -> Option<KernelVa> {
     Some(KernelVa(address))
 }
