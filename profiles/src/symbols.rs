@@ -215,6 +215,16 @@ symbols! {
     static_call_text_end: "__static_call_text_end",
     /// Holds the first `struct ftrace_page` (kernel/trace/ftrace.c).
     ftrace_pages_start: "ftrace_pages_start",
+    /// Where ftrace's own code calls a handler (arch/x86/kernel/ftrace_64.S); the last one up to
+    /// v5.17.
+    ftrace_call: "ftrace_call",
+    ftrace_regs_call: "ftrace_regs_call",
+    ftrace_graph_call: "ftrace_graph_call",
+    /// List of the code whose lock prefixes may be put in later, and the places of those of the
+    /// kernel itself (arch/x86/kernel/alternative.c).
+    smp_alt_modules: "smp_alt_modules",
+    smp_locks: "__smp_locks",
+    smp_locks_end: "__smp_locks_end",
 }
 
 #[cfg(test)]

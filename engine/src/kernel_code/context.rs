@@ -53,6 +53,8 @@ pub(super) struct CheckContext<'a> {
     pub(super) generation: u32,
     /// Bytes that may still be read in this slice.
     pub(super) bytes_left: usize,
+    /// Bytes that were read in this slice: more than it had if a step could not stop before.
+    pub(super) bytes_read: usize,
 }
 
 impl<'a> CheckContext<'a> {
@@ -70,6 +72,7 @@ impl<'a> CheckContext<'a> {
         let cost = self.reader.run(self.source, self.kernel.space.levels);
         let bytes = (cost.bytes as usize).max(READ_COST_BYTES);
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        self.bytes_read = self.bytes_read.saturating_add(bytes);
     }
 
     /// Reads bytes at a kernel address: at most [`READ_BYTES_MAX`].

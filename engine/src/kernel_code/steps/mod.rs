@@ -15,6 +15,8 @@ mod pages;
 mod pointers;
 mod sites;
 mod system_calls;
+#[cfg(test)]
+mod testing;
 mod text;
 mod tracepoints;
 mod words;
