@@ -44,7 +44,7 @@ fn line<T: ScanObject>(group: &mut BenchmarkGroup<'_, WallTime>, line: &ScanLine
     let mut out = vec![0; RECORD_BYTES_MAX];
     let length = line.write(&mut out, STRING_LENGTH).expect("it fits");
     group.throughput(Throughput::Bytes(length as u64));
-    group.bench_function(BenchmarkId::new(T::KIND.name(), length), |bencher| {
+    group.bench_function(BenchmarkId::new(T::NAME, length), |bencher| {
         bencher.iter(|| black_box(line).write(black_box(&mut out), STRING_LENGTH));
     });
 }

@@ -4,7 +4,8 @@
 //! ([`paging`]), the `layout!` macro that declares the fields of a decoder ([`layout`]), one file
 //! for each kernel structure ([`kernel`]), named as in the kernel, reasons to stop before the end
 //! of a list or tree ([`early_stop`]), control groups of containers ([`container`]), the data
-//! structures of user programs ([`user`]), patterns and digits ([`text`]).
+//! structures of user programs ([`user`]), patterns and digits ([`text`]), instructions
+//! ([`x86_code`]).
 //!
 //! For network flows: the headers of packets ([`packet`]), flows that routers export ([`netflow`]),
 //! and what the first data of a connection says of TLS, HTTP, DNS and others ([`application`]).
@@ -36,3 +37,4 @@ pub mod paging;
 pub mod source;
 pub mod text;
 pub mod user;
+pub mod x86_code;

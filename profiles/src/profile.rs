@@ -13,7 +13,7 @@ use crate::symbols::Symbols;
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// Offsets of the fields of its structures.
-    pub layouts: Layouts,
+    pub layouts: Box<Layouts>,
     /// How kernel addresses translate.
     pub space: KernelSpace,
     /// Addresses of its symbols. `init_task`, `init_pid_ns` and `init_net` are always known.

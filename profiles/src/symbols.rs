@@ -206,6 +206,31 @@ symbols! {
     /// Functions of security modules (security/security.c).
     security_hook_heads: "security_hook_heads",
     static_calls_table: "static_calls_table",
+    /// Holds the hash of functions that lead to others directly (kernel/trace/ftrace.c).
+    direct_functions: "direct_functions",
+    /// Functions that enter system calls of programs of 32 bits (arch/x86/entry).
+    do_fast_syscall_32: "do_fast_syscall_32",
+    do_int80_emulation: "do_int80_emulation",
+    do_int80_syscall_32: "do_int80_syscall_32",
+    entry_int80_compat: "entry_INT80_compat",
+    entry_syscall_compat: "entry_SYSCALL_compat",
+    entry_sysenter_compat: "entry_SYSENTER_compat",
+    /// Array of `struct fgraph_ops *` (kernel/trace/fgraph.c, since v6.11).
+    fgraph_array: "fgraph_array",
+    /// Handlers of fprobes in the list of ftrace (kernel/trace/fprobe.c, up to v6.13).
+    fprobe_handler: "fprobe_handler",
+    fprobe_kprobe_handler: "fprobe_kprobe_handler",
+    /// All fprobes, by a hash of their addresses (kernel/trace/fprobe.c, since v6.14).
+    fprobe_table: "fprobe_table",
+    /// Hold the functions of the graph tracer (kernel/trace/fgraph.c, up to v6.10).
+    ftrace_graph_entry: "ftrace_graph_entry",
+    ftrace_graph_return: "ftrace_graph_return",
+    /// Holds the function that all traced functions call (kernel/trace/ftrace.c).
+    ftrace_trace_function: "ftrace_trace_function",
+    /// The handler of live patches in the list of ftrace (kernel/livepatch/patch.c).
+    klp_ftrace_handler: "klp_ftrace_handler",
+    /// The tree of all uprobes (kernel/events/uprobes.c).
+    uprobes_tree: "uprobes_tree",
     /// Places in the code that the kernel patches (include/asm-generic/vmlinux.lds.h).
     start_jump_table: "__start___jump_table",
     stop_jump_table: "__stop___jump_table",

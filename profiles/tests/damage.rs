@@ -45,7 +45,7 @@ fn the_refusal_of_damaged_types_names_the_way_out() {
     let file = [profile_of(Kind::default())];
     let options = DiscoveryOptions { files: &file, ..DiscoveryOptions::default() };
     let profile = find(&mut guest, &options).expect("the profile file has the types");
-    assert_eq!(profile.layouts, guest.layouts);
+    assert_eq!(*profile.layouts, guest.layouts);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn every_method_leads_to_the_same_kernel() {
                 let direct_map = guest.direct_map();
                 let profile = find(&mut guest, &options).expect("the kernel is found");
                 assert_eq!(profile.release, RELEASE);
-                assert_eq!(profile.layouts, guest.layouts);
+                assert_eq!(*profile.layouts, guest.layouts);
                 let levels =
                     if five_levels { x86_64::X86Levels::Five } else { x86_64::X86Levels::Four };
                 assert_eq!(profile.space.levels, PageTableLevels::X86_64(levels));
@@ -213,7 +213,7 @@ fn a_kernel_without_vmcoreinfo_takes_the_profile_of_its_release() {
     for generate in [false, true] {
         let options = DiscoveryOptions { files: &file, generate, ..DiscoveryOptions::default() };
         let profile = find(&mut guest, &options).expect("the release is the same");
-        assert_eq!(profile.layouts, guest.layouts);
+        assert_eq!(*profile.layouts, guest.layouts);
         assert_eq!(profile.origin, LayoutOrigin::File { build_id: BUILD_ID.to_owned() });
         assert_eq!(profile.build_id, None);
     }
@@ -228,7 +228,7 @@ fn a_kernel_without_vmcoreinfo_takes_the_profile_of_its_release() {
     let file = [profile.to_file()];
     assert_eq!(file[0].build_id, "");
     let options = DiscoveryOptions { files: &file, generate: false, ..DiscoveryOptions::default() };
-    assert_eq!(find(&mut guest, &options).unwrap().layouts, guest.layouts);
+    assert_eq!(*find(&mut guest, &options).unwrap().layouts, guest.layouts);
 }
 
 /// The checks decide among the profiles of several kernels of one release.
@@ -283,7 +283,7 @@ fn a_profile_of_types_alone_takes_the_symbols_from_memory() {
                 ..DiscoveryOptions::default()
             };
             let profile = find(&mut guest, &options).expect("the types are enough");
-            assert_eq!(profile.layouts, guest.layouts);
+            assert_eq!(*profile.layouts, guest.layouts);
             assert!(profile.symbols.init_task.is_some());
         }
     }

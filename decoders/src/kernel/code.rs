@@ -68,6 +68,90 @@ crate::layout! {
 }
 
 crate::layout! {
+    /// `struct fprobe` (include/linux/fprobe.h, since v5.18): a probe of many functions.
+    pub struct Fprobe("fprobe") {
+        /// `struct ftrace_ops` in the list of ftrace; up to v6.13.
+        ops?: ["ops"],
+        entry_handler: ["entry_handler"],
+        exit_handler: ["exit_handler"],
+    }
+}
+
+crate::layout! {
+    /// `struct fprobe_hlist` (include/linux/fprobe.h, since v6.14): the functions of a probe.
+    pub struct FprobeHlist("fprobe_hlist") {
+        /// Link in its bucket of `fprobe_table`.
+        hlist: ["hlist"],
+        /// `struct fprobe *`; null while it is being removed.
+        fp: ["fp"],
+        /// Number of elements of `array`.
+        functions: ["size"],
+        /// An array of `struct fprobe_hlist_node`.
+        array: ["array"],
+    }
+}
+
+crate::layout! {
+    /// `struct fprobe_hlist_node` (include/linux/fprobe.h, since v6.14): one probed function.
+    pub struct FprobeHlistNode("fprobe_hlist_node") {
+        addr: ["addr"],
+    }
+}
+
+crate::layout! {
+    /// `struct fgraph_ops` (include/linux/ftrace.h): functions for entries and returns.
+    pub struct FgraphOps("fgraph_ops") {
+        entryfunc: ["entryfunc"],
+        retfunc: ["retfunc"],
+        /// `struct ftrace_ops_hash *`: the functions that it is called for. Since v6.11.
+        func_hash?: ["ops.func_hash"],
+    }
+}
+
+crate::layout! {
+    /// `struct klp_ops` (kernel/livepatch/patch.h): a function with live patches.
+    pub struct KlpOps("klp_ops") {
+        /// Head of the list of `struct klp_func`; the first one is in use.
+        func_stack: ["func_stack"],
+        /// `struct ftrace_ops` in the list of ftrace.
+        fops: ["fops"],
+    }
+}
+
+crate::layout! {
+    /// `struct klp_func` (include/linux/livepatch.h): a live patch of one function.
+    pub struct KlpFunc("klp_func") {
+        new_func: ["new_func"],
+        old_func: ["old_func"],
+        /// Link in the list of its `struct klp_ops`.
+        stack_node: ["stack_node"],
+    }
+}
+
+crate::layout! {
+    /// `struct uprobe` (kernel/events/uprobes.c): a probe of a place in a file.
+    pub struct Uprobe("uprobe") {
+        /// Link in the tree `uprobes_tree`.
+        rb_node: ["rb_node"],
+        /// `struct uprobe_consumer *`, or head of their list since v6.12.
+        consumers: ["consumers"],
+    }
+}
+
+crate::layout! {
+    /// `struct uprobe_consumer` (include/linux/uprobes.h): the functions that it calls.
+    pub struct UprobeConsumer("uprobe_consumer") {
+        handler: ["handler"],
+        ret_handler: ["ret_handler"],
+        filter: ["filter"],
+        /// `struct uprobe_consumer *` of the same probe; up to v6.11.
+        next?: ["next"],
+        /// Link in the list of its probe. Since v6.12.
+        cons_node?: ["cons_node"],
+    }
+}
+
+crate::layout! {
     /// `struct kprobe_insn_cache` (include/linux/kprobes.h): pages with copies of instructions.
     pub struct KprobeInsnCache("kprobe_insn_cache") {
         pages: ["pages"],
@@ -93,6 +177,8 @@ crate::layout! {
         addr: ["addr"],
         pre_handler: ["pre_handler"],
         post_handler: ["post_handler"],
+        /// Up to v5.13.
+        fault_handler?: ["fault_handler"],
         /// The first byte of the probed instruction, which a trap replaces.
         opcode: ["opcode"],
     }

@@ -54,6 +54,8 @@ checks! {
     Kprobes: "kprobes", Hook;
     /// The functions of tracepoints.
     Tracepoints: "tracepoints", Hook;
+    /// The handlers of uprobes.
+    Uprobes: "uprobes", Hook;
     /// The functions of security modules.
     LsmHooks: "lsm_hooks", Hook;
     /// The hooks of netfilter of each network namespace.

@@ -325,7 +325,7 @@ mod tests {
         for &check in Check::ALL {
             assert!(is_alert(&violation(check, Owner::Nobody), &trusted), "{check:?}");
         }
-        let modified = violation(Check::ModuleText, Owner::Module(KernelVa(7)));
+        let modified = violation(Check::KernelText, Owner::Module(KernelVa(7)));
         assert!(is_alert(&modified, &trusted));
     }
 

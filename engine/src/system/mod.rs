@@ -53,7 +53,7 @@ pub fn kernel_of(profile: &Profile) -> Kernel {
 
 /// The layouts of a kernel, without the files of rings where their table cannot be read.
 fn layouts_of(profile: &Profile) -> Layouts {
-    let mut layouts = profile.layouts.clone();
+    let mut layouts = (*profile.layouts).clone();
     let node_bytes = layouts.io_rsrc_node.map(|node| node.size);
     if let Some(ring) = &mut layouts.io_ring_ctx
         && has_ring_tables_of_two_levels(&profile.release, node_bytes)

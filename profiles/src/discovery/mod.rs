@@ -472,7 +472,8 @@ impl KernelSearch<'_, '_> {
         self.progress.event(Event::LoadingProfileCandidate(&origin));
         self.stage(DiscoveryStage::Bind);
         let recorder = Recorder::new(members);
-        let layouts = Layouts::bind(&recorder).map_err(CandidateRefusal::Missing)?;
+        let layouts = Layouts::bind(&recorder).map(Box::new);
+        let layouts = layouts.map_err(CandidateRefusal::Missing)?;
         self.stage(DiscoveryStage::Derive);
         let clock = ClockFields::bind(&recorder);
         let space = derive::space(memory, &mut candidate, &layouts, &recorder)?;

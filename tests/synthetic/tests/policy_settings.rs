@@ -165,6 +165,7 @@ fn an_exception_applies_from_the_next_scan_on() {
         container: None,
         image: None,
         address: None,
+        kernel_module_name: None,
         command_line: None,
         reason: "Node.js compiles JavaScript at run time".into(),
         until: None,

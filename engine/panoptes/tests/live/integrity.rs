@@ -92,7 +92,7 @@ fn assert_holds(guest: &Guest) {
         println!("{line}");
     }
     let verdict = |name: &str| {
-        let line = lines.iter().find(|line| line["integrity_check"] == name);
+        let line = lines.iter().find(|line| line["check"] == name);
         line.map_or(Value::Null, |line| line["verdict"].clone())
     };
     for check in CHECKS {
@@ -211,7 +211,8 @@ fn every_hook_of_each_series_is_reported() {
     if !gate::is_long_allowed(name, "makes kernel modules, and takes minutes") {
         return;
     }
-    for flavor in [Flavor::V6_1, Flavor::V6_12, Flavor::V5_10, Flavor::V7] {
+    // Those whose modules a compiler of Debian 12 can build.
+    for flavor in [Flavor::V6_1, Flavor::V5_10] {
         every_hook_is_reported(flavor);
     }
 }

@@ -1,7 +1,6 @@
 //! Functions of security modules.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::layout::u64_at;
 
 use super::lists::follow_hlist;
 use crate::kernel_code::check::Check;
@@ -10,8 +9,8 @@ use crate::kernel_code::owners::Owner;
 use crate::kernel_code::violations::Violation;
 
 /// Maximum number of heads of lists.
-const HEADS_MAX: usize = 512;
-/// Maximum number of static calls.
+const HEADS_MAX: u64 = 512;
+/// Maximum number of static calls, and of functions in all lists.
 const CALLS_MAX: u64 = 8192;
 
 /// Checks the lists of functions, or, since v6.12, the static calls.
@@ -20,36 +19,47 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     let lists = symbols.security_hook_heads.zip(layouts.security_hook_heads.as_ref());
     let calls = symbols.static_calls_table.zip(layouts.lsm_static_call.as_ref());
     if let Some((heads, layout)) = lists {
-        check_lists(cx, heads, layout.size);
+        check_lists(cx, cursor, heads, layout.size)
     } else if let Some((table, _)) = calls {
-        return check_calls(cx, cursor, table);
+        check_calls(cx, cursor, table)
     } else {
         cx.not_checked(Check::LsmHooks, "the functions of security modules are unknown");
+        Progress::Done
     }
-    Progress::Done
 }
 
-fn check_lists(cx: &mut CheckContext<'_>, heads: KernelVa, bytes: u32) {
+/// Checks the list of each function, one after the other.
+fn check_lists(
+    cx: &mut CheckContext<'_>,
+    cursor: &mut Cursor,
+    heads: KernelVa,
+    bytes: u32,
+) -> Progress {
     let check = Check::LsmHooks;
-    let layouts = &cx.kernel().layouts;
-    let Some(layout) = &layouts.security_hook_list else { return };
-    let Some(list) = layout.list else { return };
-    let mut firsts = [0; HEADS_MAX];
-    let Some(words) = cx.read(heads, bytes.min(8 * HEADS_MAX as u32)) else {
-        cx.unread(check);
-        return;
+    let layout = cx.kernel().layouts.security_hook_list.as_ref();
+    let Some(list) = layout.and_then(|layout| layout.list) else {
+        cx.not_checked(check, "the lists of security modules have an unknown form");
+        return Progress::Done;
     };
-    for (first, word) in firsts.iter_mut().zip(words.chunks_exact(8)) {
-        *first = u64_at(word, 0);
-    }
-    for (index, _) in firsts.iter().enumerate().filter(|(_, first)| **first != 0) {
-        let is_whole = follow_hlist(cx, heads.plus(8 * index as u64), &mut |cx, link| {
+    let mut functions = cursor.count;
+    while cursor.at < u64::from(bytes / 8).min(HEADS_MAX) {
+        if !cx.has_budget() {
+            return Progress::More;
+        }
+        let is_whole = follow_hlist(cx, heads.plus(8 * cursor.at), &mut |cx, link| {
+            functions += 1;
             check_function(cx, link.minus(list.offset.into()));
         });
         if !is_whole {
             cx.unread(check);
         }
+        if functions > CALLS_MAX {
+            cx.not_checked(check, "there are too many functions, or their lists never end");
+            return Progress::Done;
+        }
+        (cursor.at, cursor.count) = (cursor.at + 1, functions);
     }
+    Progress::Done
 }
 
 /// Checks the static calls of all functions, one after the other. Data without a trampoline follows
@@ -92,5 +102,84 @@ fn check_function(cx: &mut CheckContext<'_>, at: KernelVa) {
     let owner = cx.owner_of(hook);
     if owner != Owner::Kernel && !hook.is_null() {
         cx.violation(Violation { owner, ..Violation::new(check, at, hook) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Scene, va};
+    use super::*;
+
+    const CHECK: Check = Check::LsmHooks;
+
+    fn hook(scene: &mut Scene, target: u64) -> u64 {
+        let at = scene.variable(1024);
+        scene.set(at, "security_hook_list", "hook", target);
+        at
+    }
+
+    /// A kernel with lists, and a function of the kernel in the first and in the last one.
+    fn lists() -> (Scene, u64, [u64; 3]) {
+        let mut scene = Scene::new();
+        let heads = scene.variable(1024);
+        scene.kernel.symbols.security_hook_heads = va(heads);
+        let kernels = scene.function(64);
+        let hooks = [0; 3].map(|_| hook(&mut scene, kernels));
+        let links = hooks.map(|at| scene.field(at, "security_hook_list", "list"));
+        scene.hlist(heads, &links[..2]);
+        scene.hlist(heads + 127 * 8, &links[2..]);
+        (scene, heads, hooks)
+    }
+
+    /// A kernel with static calls: two in use, one not.
+    fn calls() -> (Scene, [u64; 3], [u64; 2]) {
+        let mut scene = Scene::new();
+        let table = scene.variable(4096);
+        scene.kernel.symbols.static_calls_table = va(table);
+        let size = u64::from(scene.kernel.layouts.lsm_static_call.unwrap().size);
+        let kernels = scene.function(64);
+        let hooks = [0; 2].map(|_| hook(&mut scene, kernels));
+        let calls = [0, 1, 2].map(|index| table + size * index);
+        for (call, hook) in calls.into_iter().zip([hooks[0], 0, hooks[1]]) {
+            scene.set(call, "lsm_static_call", "trampoline", kernels);
+            scene.set(call, "lsm_static_call", "hl", hook);
+        }
+        (scene, calls, hooks)
+    }
+
+    #[test]
+    fn each_function_is_in_the_kernels_text() {
+        let (lists, _, of_lists) = lists();
+        let (calls, _, of_calls) = calls();
+        for (mut scene, hooks) in [(lists, &of_lists[..]), (calls, &of_calls[..])] {
+            let outcome = scene.run(step);
+            assert!(outcome.holds(CHECK));
+            assert_eq!(outcome.facts(CHECK).places, 3);
+            let module = Owner::Module(KernelVa(7));
+            for target in [scene.stray_code(), scene.code_of(module), scene.module_data()] {
+                for &at in hooks {
+                    let before = scene.word(scene.field(at, "security_hook_list", "hook"));
+                    scene.set(at, "security_hook_list", "hook", target);
+                    assert_eq!(scene.run(step).hooks(CHECK), [(at, target)]);
+                    scene.set(at, "security_hook_list", "hook", before);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_never_ends_or_is_unknown_does_not_hold() {
+        let (mut scene, heads, _) = lists();
+        let link = scene.word(heads);
+        scene.put(link, link);
+        assert_eq!(scene.run(step).facts(CHECK).unread, 1);
+        for bucket in 1..5 {
+            scene.put(heads + 8 * bucket, link);
+        }
+        assert!(scene.run(step).facts(CHECK).not_checked.is_some());
+        let (mut scene, calls, _) = calls();
+        scene.set(calls[0], "lsm_static_call", "hl", 0x1234);
+        assert_eq!(scene.run(step).facts(CHECK).unread, 1);
+        assert!(Scene::new().run(step).facts(CHECK).not_checked.is_some());
     }
 }

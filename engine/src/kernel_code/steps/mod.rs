@@ -2,6 +2,7 @@
 
 mod files;
 mod ftrace;
+mod function_probes;
 mod interrupts;
 mod kprobes;
 mod later;
@@ -19,6 +20,7 @@ mod system_calls;
 mod testing;
 mod text;
 mod tracepoints;
+mod uprobes;
 mod words;
 
 use super::context::{CheckContext, Cursor, Progress};
@@ -34,6 +36,7 @@ pub(super) const STEPS: &[Step] = &[
     ftrace::step,
     kprobes::step,
     tracepoints::step,
+    uprobes::step,
     lsm::step,
     network::step,
     notifiers::step,

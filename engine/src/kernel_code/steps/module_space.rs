@@ -2,10 +2,8 @@
 
 use core::ops::Range;
 
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::paging::PageTableLevels;
 
-use crate::kernel_code::context::CheckContext;
 use crate::walk::Kernel;
 
 /// `MODULES_VADDR` (at least, arch/x86/include/asm/pgtable_64_types.h) and `MODULES_END`.
@@ -20,9 +18,4 @@ pub(super) fn is_in_module_space(kernel: &Kernel, address: u64) -> bool {
     matches!(kernel.space.levels, PageTableLevels::X86_64(_))
         && MODULES.contains(&address)
         && address >= kernel.space.image.end
-}
-
-/// Whether something is mapped at an address.
-pub(super) fn is_present(cx: &mut CheckContext<'_>, address: KernelVa) -> bool {
-    cx.read(address, 1).is_some()
 }

@@ -286,6 +286,11 @@ impl Scene {
         self.put_bytes(at, &word.to_le_bytes());
     }
 
+    /// The word at a kernel address.
+    pub(super) fn word(&self, at: u64) -> u64 {
+        self.memory.word(self.physical(at))
+    }
+
     /// Puts bytes at a kernel address, within a page if that is not linear.
     pub(super) fn put_bytes(&mut self, at: u64, bytes: &[u8]) {
         let physical = self.physical(at);

@@ -295,8 +295,8 @@ static int hook_system_call_table(void)
 
 	if (!table)
 		return -ENOENT;
-	original_call = table[62];
-	return replace("sys_call_table", 62 * sizeof(long), on_call);
+	original_call = table[234];
+	return replace("sys_call_table", 234 * sizeof(long), on_call);
 }
 
 /* Redirects the call of one function in another one. */
@@ -405,9 +405,18 @@ static int hook_direct_map(void)
 	return page ? change_memory("set_memory_x", page) : -ENOMEM;
 }
 
+/* The kernel makes a module's code read only once more when its start has ended. */
+static void make_writable(struct work_struct *work)
+{
+	change_memory("set_memory_rw", (unsigned long)on_call);
+}
+
+static DECLARE_DELAYED_WORK(writable, make_writable);
+
 static int hook_writable_code(void)
 {
-	return change_memory("set_memory_rw", (unsigned long)on_call);
+	schedule_delayed_work(&writable, HZ);
+	return 0;
 }
 
 /* Nothing but the module. */
