@@ -245,11 +245,8 @@ symbols! {
     ftrace_call: "ftrace_call",
     ftrace_regs_call: "ftrace_regs_call",
     ftrace_graph_call: "ftrace_graph_call",
-    /// List of the code whose lock prefixes may be put in later, and the places of those of the
-    /// kernel itself (arch/x86/kernel/alternative.c).
+    /// List of the code whose lock prefixes may be put in later (arch/x86/kernel/alternative.c).
     smp_alt_modules: "smp_alt_modules",
-    smp_locks: "__smp_locks",
-    smp_locks_end: "__smp_locks_end",
 }
 
 #[cfg(test)]

@@ -13,7 +13,11 @@ pub(super) const DATA_BLOCKS_MAX: usize = 4096;
 const BLOCK_BYTES_MIN: u64 = 1024;
 /// Maximum number of functions whose bytes are remembered, and of their bytes.
 const COPIES_MAX: usize = 8;
-const COPIED_BYTES_MAX: usize = 16 << 10;
+const COPIED_BYTES_MAX: usize = 12 << 10;
+/// Maximum number of parts of modules' code.
+const MODULE_PARTS_MAX: usize = 320;
+/// Number of rounds in which each part is judged once even if nothing has changed there.
+const MODULE_TURNS: u64 = 16;
 
 /// The hashes of one block of code.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -32,6 +36,7 @@ pub(super) struct Baseline {
     /// Of the read-only data.
     pub(super) data: Vec<u32>,
     pub(super) copies: CodeCopies,
+    pub(super) modules: ModuleParts,
     /// Secret from the machine.
     pub(super) key: HashKey,
     /// Addresses of the code that all this is about.
@@ -46,6 +51,7 @@ impl Baseline {
             code: room::list(CODE_BLOCKS_MAX),
             data: room::list(DATA_BLOCKS_MAX),
             copies: CodeCopies::new(),
+            modules: ModuleParts::new(),
             key,
             text: 0..0,
             rounds: 0,
@@ -60,6 +66,7 @@ impl Baseline {
             self.text = text;
             self.code.clear();
             self.data.clear();
+            self.modules.rows.clear();
             self.copies.choose(&self.text, functions);
         }
     }
@@ -131,6 +138,73 @@ impl CodeCopies {
             let code = code.get((from - start) as usize..).unwrap_or(&[]);
             copies.iter_mut().zip(code).for_each(|(copy, byte)| *copy = *byte);
         }
+    }
+}
+
+/// The hashes of a part of a module's code.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct ModulePart {
+    /// The address of its first byte.
+    pub(super) start: u64,
+    /// As those of a [`CodeBlock`].
+    pub(super) whole: u32,
+    pub(super) fixed: u32,
+    /// Tells the module from another one in the same memory.
+    pub(super) identity: u32,
+    /// The lowest bits of the round that has seen it last.
+    pub(super) seen_in: u16,
+    /// Whether two rounds have seen the same. Until then, other code replaces it.
+    pub(super) is_settled: bool,
+}
+
+/// The hashes of the code of modules.
+#[derive(Debug)]
+pub(super) struct ModuleParts {
+    rows: Vec<ModulePart>,
+    round: u16,
+}
+
+impl ModuleParts {
+    fn new() -> Self {
+        Self { rows: room::list(MODULE_PARTS_MAX), round: 0 }
+    }
+
+    pub(super) const fn begin_round(&mut self) {
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// Ends a round that was whole: modules that it has not seen are gone.
+    pub(super) fn end_round(&mut self) {
+        let round = self.round;
+        self.rows.retain(|row| row.seen_in == round);
+    }
+
+    /// Notes that a part is there, and returns what it was if it is of the same module. Without an
+    /// identity, that is not known.
+    pub(super) fn see(&mut self, start: u64, identity: Option<u32>) -> Option<ModulePart> {
+        let row = self.rows.iter_mut().find(|row| row.start == start)?;
+        row.seen_in = self.round;
+        identity.filter(|&identity| identity == row.identity).map(|_| *row)
+    }
+
+    /// Remembers what a part is. Returns whether there was room.
+    pub(super) fn put(&mut self, part: ModulePart) -> bool {
+        let part = ModulePart { seen_in: self.round, ..part };
+        if let Some(row) = self.rows.iter_mut().find(|row| row.start == part.start) {
+            *row = part;
+            return true;
+        }
+        let has_room = self.rows.len() < MODULE_PARTS_MAX;
+        if has_room {
+            self.rows.push(part);
+        }
+        has_room
+    }
+
+    /// Whether it is the turn of a part: its places are judged even if nothing has changed.
+    pub(super) fn has_turn(&self, start: u64) -> bool {
+        let index = self.rows.iter().position(|row| row.start == start).unwrap_or(0) as u64;
+        index.wrapping_add(self.round.into()) % MODULE_TURNS == 0
     }
 }
 
@@ -215,7 +289,8 @@ mod tests {
     #[test]
     fn a_machine_has_at_most_100_kib() {
         let hashes = CODE_BLOCKS_MAX * size_of::<CodeBlock>() + DATA_BLOCKS_MAX * size_of::<u32>();
-        assert!(hashes + COPIED_BYTES_MAX <= 100 << 10);
+        let modules = MODULE_PARTS_MAX * size_of::<ModulePart>();
+        assert!(hashes + modules + COPIED_BYTES_MAX <= 100 << 10);
     }
 
     #[test]

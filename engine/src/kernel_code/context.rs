@@ -7,7 +7,7 @@ use panoptes_decoders::paging::{PageTableEntry, PageTableLevels};
 use panoptes_decoders::source::MemorySource;
 
 use super::baseline::{Baseline, CodeWindow};
-use super::check::{CHECKS, Check, CheckFacts};
+use super::check::{CHECKS, Check, CheckFacts, ViolationKind};
 use super::owners::{CodeRange, Owner, Owners};
 use super::violations::{Violation, Violations};
 use crate::address::MemoryReader;
@@ -248,8 +248,9 @@ impl<'a> CheckContext<'a> {
 
     /// Notes a violation. Does not count its place.
     pub(super) fn violation(&mut self, violation: Violation) {
-        // What is not owned by nobody is judged later.
-        if violation.owner == Owner::Nobody
+        // Hooks that somebody owns are judged later.
+        let is_certain = violation.check.kind() == ViolationKind::TextModified;
+        if (violation.owner == Owner::Nobody || is_certain)
             && let Some(facts) = self.facts(violation.check)
         {
             facts.violations += 1;

@@ -1,5 +1,6 @@
 //! The steps of a round, one file each.
 
+mod code_window;
 mod files;
 mod ftrace;
 mod function_probes;
@@ -9,6 +10,7 @@ mod later;
 mod lists;
 mod lsm;
 mod module_space;
+mod module_text;
 mod network;
 mod notifiers;
 mod owners;
@@ -45,4 +47,5 @@ pub(super) const STEPS: &[Step] = &[
     pointers::step,
     pages::step,
     text::step,
+    module_text::step,
 ];

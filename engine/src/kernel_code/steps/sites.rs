@@ -1,9 +1,11 @@
 //! Places in the code that the kernel itself patches while it runs, and what may stand there.
 
+use core::ops::Range;
+
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u32_at;
 
-use super::lists::OBJECTS_MAX;
+use super::lists::{OBJECTS_MAX, follow_list};
 use crate::kernel_code::context::{CheckContext, READ_BYTES_MAX};
 use crate::kernel_code::owners::{Owner, Owners};
 
@@ -13,8 +15,11 @@ use crate::kernel_code::owners::{Owner, Owners};
 const JUMP_ENTRY_BYTES: u32 = 16;
 const CALL_SITE_BYTES: u32 = 8;
 const TRAMPOLINE_BYTES: u64 = 8;
-/// Bytes of the place of a lock prefix in the section `.smp_locks` (arch/x86/include/asm/alternative.h).
+/// Bytes of the place of a lock prefix (arch/x86/include/asm/alternative.h).
 const LOCK_PLACE_BYTES: u32 = 4;
+/// What follows the branch of a trampoline of static calls (arch/x86/include/asm/static_call.h):
+/// since v6.0 and in stable releases of then, and in v5.18 and v5.19.
+const TRAMPOLINE_ENDS: [[u8; 3]; 2] = [[0x0f, 0xb9, 0xcc], [0x53, 0x43, 0x54]];
 /// Maximum size of all tables, in bytes.
 const TABLES_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of a call or jump.
@@ -135,28 +140,53 @@ pub(super) fn are_known(cx: &CheckContext<'_>) -> bool {
         && layouts.dyn_ftrace.is_some()
 }
 
-/// Calls `visit` with every place. Returns whether all tables could be read.
-pub(super) fn visit_sites(cx: &mut CheckContext<'_>, visit: &mut dyn FnMut(PatchSite)) -> bool {
+/// The tables of the places in some code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SiteTables {
+    /// Of the kernel's own code.
+    Kernel,
+    /// Of a module's code: its jump labels and its static calls, each from the first to the end.
+    Module { jumps: (KernelVa, KernelVa), calls: (KernelVa, KernelVa) },
+}
+
+/// Calls `visit` with every place in a range of code; further places may be among them. Returns
+/// whether all tables could be read.
+pub(super) fn visit_sites(
+    cx: &mut CheckContext<'_>,
+    tables: &SiteTables,
+    range: &Range<u64>,
+    visit: &mut dyn FnMut(PatchSite),
+) -> bool {
+    let mut reads = TableReads { bytes_left: TABLES_BYTES_MAX };
+    let (jumps, calls) = match *tables {
+        SiteTables::Kernel => {
+            visit_kernel(cx, visit);
+            let symbols = &cx.kernel().symbols;
+            let jumps = symbols.start_jump_table.zip(symbols.stop_jump_table);
+            let calls = symbols.start_static_call_sites.zip(symbols.stop_static_call_sites);
+            (jumps.unwrap_or_default(), calls.unwrap_or_default())
+        }
+        SiteTables::Module { jumps, calls } => (jumps, calls),
+    };
+    let are_jumps_read = reads.visit(cx, jumps, JUMP_ENTRY_BYTES, &mut |place, entry| {
+        let at = relative(place, u32_at(entry, 0));
+        let target = relative(place.plus(4), u32_at(entry, 4));
+        visit(PatchSite { at, kind: SiteKind::JumpLabel(target) });
+    });
+    let are_calls_read = reads.visit(cx, calls, CALL_SITE_BYTES, &mut |place, entry| {
+        let at = relative(place, u32_at(entry, 0));
+        visit(PatchSite { at, kind: SiteKind::StaticCall });
+    });
+    are_jumps_read
+        && are_calls_read
+        && visit_locks(cx, &mut reads, visit)
+        && visit_ftrace(cx, &mut reads, range, visit)
+}
+
+/// Calls `visit` with the places that only the kernel's own code has.
+fn visit_kernel(cx: &CheckContext<'_>, visit: &mut dyn FnMut(PatchSite)) {
     let symbols = &cx.kernel().symbols;
-    let jumps = symbols.start_jump_table.zip(symbols.stop_jump_table);
-    let calls = symbols.start_static_call_sites.zip(symbols.stop_static_call_sites);
-    let trampolines = symbols.static_call_text_start.zip(symbols.static_call_text_end);
-    let mut tables = Tables { bytes_left: TABLES_BYTES_MAX };
-    let mut is_whole = true;
-    if let Some(table) = jumps {
-        is_whole &= tables.visit(cx, table, JUMP_ENTRY_BYTES, &mut |place, entry| {
-            let at = relative(place, u32_at(entry, 0));
-            let target = relative(place.plus(4), u32_at(entry, 4));
-            visit(PatchSite { at, kind: SiteKind::JumpLabel(target) });
-        });
-    }
-    if let Some(table) = calls {
-        is_whole &= tables.visit(cx, table, CALL_SITE_BYTES, &mut |place, entry| {
-            let at = relative(place, u32_at(entry, 0));
-            visit(PatchSite { at, kind: SiteKind::StaticCall });
-        });
-    }
-    if let Some((start, end)) = trampolines {
+    if let Some((start, end)) = symbols.static_call_text_start.zip(symbols.static_call_text_end) {
         let count = end.0.saturating_sub(start.0).min(TABLES_BYTES_MAX) / TRAMPOLINE_BYTES;
         for index in 0..count {
             let at = start.plus(index * TRAMPOLINE_BYTES);
@@ -168,27 +198,58 @@ pub(super) fn visit_sites(cx: &mut CheckContext<'_>, visit: &mut dyn FnMut(Patch
     for at in calls.into_iter().flatten() {
         visit(PatchSite { at, kind: SiteKind::Ftrace });
     }
-    is_whole & visit_locks(cx, &mut tables, visit) & visit_ftrace(cx, &mut tables, visit)
 }
 
-/// Calls `visit` with each lock prefix, if the kernel may put them in later. Else it has freed the
-/// memory of their table.
+/// Whether the trampolines of modules can be recognised: those of the kernel have their end, or
+/// there are none.
+pub(super) fn have_trampolines_ends(cx: &mut CheckContext<'_>) -> bool {
+    let symbols = &cx.kernel().symbols;
+    let Some(start) = symbols.static_call_text_start else {
+        return symbols.start_static_call_sites.is_none();
+    };
+    let bytes = cx.read(start, TRAMPOLINE_BYTES as u32);
+    bytes.is_some_and(|bytes| TRAMPOLINE_ENDS.iter().any(|end| bytes.ends_with(end)))
+}
+
+/// Calls `visit` with each trampoline in the code of a module, which no table has. What follows
+/// their branches tells them.
+pub(super) fn visit_trampolines(
+    (start, code): (KernelVa, &[u8]),
+    visit: &mut dyn FnMut(PatchSite),
+) {
+    for (offset, bytes) in code.windows(TRAMPOLINE_BYTES as usize).enumerate() {
+        let has_end = TRAMPOLINE_ENDS.iter().any(|end| bytes.ends_with(end));
+        if has_end && matches!(bytes, [JUMP | RETURN | TRAP, ..]) {
+            visit(PatchSite { at: start.plus(offset as u64), kind: SiteKind::StaticTrampoline });
+        }
+    }
+}
+
+/// Calls `visit` with each lock prefix that the kernel may put in later.
 fn visit_locks(
     cx: &mut CheckContext<'_>,
-    tables: &mut Tables,
+    reads: &mut TableReads,
     visit: &mut dyn FnMut(PatchSite),
 ) -> bool {
-    let symbols = &cx.kernel().symbols;
-    let table = symbols.smp_locks.zip(symbols.smp_locks_end);
-    let Some((list, table)) = symbols.smp_alt_modules.zip(table) else { return true };
-    let Some(first) = cx.word(list) else { return false };
-    if KernelVa(first) == list {
+    let kernel = cx.kernel();
+    let Some((list, layout)) =
+        kernel.symbols.smp_alt_modules.zip(kernel.layouts.smp_alt_module.as_ref())
+    else {
         return true;
-    }
-    tables.visit(cx, table, LOCK_PLACE_BYTES, &mut |place, entry| {
-        let at = relative(place, u32_at(entry, 0));
-        visit(PatchSite { at, kind: SiteKind::LockPrefix });
-    })
+    };
+    let mut is_read = true;
+    let is_whole = follow_list(cx, list, &mut |cx, link| {
+        let at = link.minus(layout.next.offset.into());
+        let view = cx.structure(at, &layout.packing);
+        let places = view.map(|view| (view.pointer(layout.locks), view.pointer(layout.locks_end)));
+        is_read &= places.is_some_and(|places| {
+            reads.visit(cx, places, LOCK_PLACE_BYTES, &mut |place, entry| {
+                let at = relative(place, u32_at(entry, 0));
+                visit(PatchSite { at, kind: SiteKind::LockPrefix });
+            })
+        });
+    });
+    is_whole && is_read
 }
 
 /// An address that is stored as its distance from its place.
@@ -197,11 +258,11 @@ const fn relative(place: KernelVa, offset: u32) -> KernelVa {
 }
 
 /// Reads tables, up to a number of bytes of all together.
-struct Tables {
+struct TableReads {
     bytes_left: u64,
 }
 
-impl Tables {
+impl TableReads {
     /// Calls `visit` with each entry of a table, and its address. Returns whether all of it was
     /// read.
     fn visit(
@@ -230,10 +291,54 @@ impl Tables {
     }
 }
 
-/// Calls `visit` with each place of ftrace.
+/// The records of one `struct ftrace_page`, which the kernel has sorted by their addresses.
+struct Records {
+    start: KernelVa,
+    count: u64,
+    /// In bytes, of each.
+    size: u32,
+    /// Offset of the address in a record.
+    ip: u32,
+}
+
+impl Records {
+    /// The address that a record is about.
+    fn address_of(&self, cx: &mut CheckContext<'_>, index: u64) -> Option<u64> {
+        let at = self.start.plus(index.checked_mul(self.size.into())?).plus(self.ip.into());
+        cx.word(at)
+    }
+
+    /// The numbers of the first record that may reach into a range, and of the first one behind it.
+    fn near(&self, cx: &mut CheckContext<'_>, range: &Range<u64>) -> Option<(u64, u64)> {
+        let Some(last) = self.count.checked_sub(1) else { return Some((0, 0)) };
+        let first_reach = range.start.saturating_sub(BRANCH_BYTES as u64);
+        if self.address_of(cx, last)? <= first_reach || self.address_of(cx, 0)? >= range.end {
+            return Some((0, 0));
+        }
+        let from = self.first_behind(cx, first_reach)?;
+        Some((from, self.first_behind(cx, range.end)?))
+    }
+
+    /// The number of the first record that is behind an address.
+    fn first_behind(&self, cx: &mut CheckContext<'_>, address: u64) -> Option<u64> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.address_of(cx, middle)? <= address {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Some(low)
+    }
+}
+
+/// Calls `visit` with each place of ftrace in a range of code.
 fn visit_ftrace(
     cx: &mut CheckContext<'_>,
-    tables: &mut Tables,
+    reads: &mut TableReads,
+    range: &Range<u64>,
     visit: &mut dyn FnMut(PatchSite),
 ) -> bool {
     let (symbols, layouts) = (&cx.kernel().symbols, &cx.kernel().layouts);
@@ -249,12 +354,15 @@ fn visit_ftrace(
             return true;
         }
         let Some(view) = cx.structure(page, &of_page.packing) else { return false };
-        let (records, next) = (view.pointer(of_page.records), view.pointer(of_page.next));
+        let (start, next) = (view.pointer(of_page.records), view.pointer(of_page.next));
         let count = view.unsigned(of_page.index);
-        let table = (records, records.plus(count.saturating_mul(of_record.size.into())));
-        let is_read = tables.visit(cx, table, of_record.size, &mut |_, record| {
-            let ip = record.get(of_record.ip.offset as usize..);
-            let Some(ip) = ip.and_then(|ip| ip.first_chunk()) else { return };
+        let records = Records { start, count, size: of_record.size, ip: of_record.ip.offset };
+        let Some((from, to)) = records.near(cx, range) else { return false };
+        let place = |index: u64| start.plus(index.saturating_mul(records.size.into()));
+        let table = (place(from), place(to));
+        let is_read = reads.visit(cx, table, records.size, &mut |_, record| {
+            let ip = record.get(records.ip as usize..).and_then(|ip| ip.first_chunk());
+            let Some(ip) = ip else { return };
             visit(PatchSite { at: KernelVa(u64::from_le_bytes(*ip)), kind: SiteKind::Ftrace });
         });
         if !is_read {

@@ -238,6 +238,15 @@ impl Scene {
         start
     }
 
+    /// Two executable pages with an owner, one after the other.
+    pub(super) fn two_pages_of(&mut self, owner: Owner) -> u64 {
+        let start = self.module_page(true);
+        self.map(start + PAGE, true);
+        self.owners.add(CodeRange { start, size: 2 * PAGE as u32, owner });
+        self.owners.sort();
+        start
+    }
+
     /// Leaves no owners but the kernel.
     pub(super) fn disown_all(&mut self) {
         self.owners.begin(self.kernel.text(), &ModuleScan::default());

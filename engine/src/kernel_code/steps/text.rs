@@ -9,30 +9,18 @@
 
 use core::ops::Range;
 
-use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::paging::PageTableLevels;
 
-use super::lists::{OBJECTS_MAX, follow_hlist};
-use super::sites::{self, PatchSite, are_known, visit_sites};
+use super::code_window::restore_probes;
+use super::code_window::{Sites, Window, hash_of, mask_sites, masked_hash_of, read_window};
+use super::sites::{self, SiteTables, are_known};
 use crate::kernel_code::baseline::{CODE_BLOCKS_MAX, CodeBlock, DATA_BLOCKS_MAX};
-use crate::kernel_code::baseline::{MARGIN, WINDOW_BYTES, block_bytes, hash_with};
+use crate::kernel_code::baseline::{WINDOW_BYTES, block_bytes, hash_with};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
-use crate::kernel_code::owners::Owner;
-use crate::kernel_code::violations::{CodeBytes, SHOWN_BYTES, Violation};
+use crate::kernel_code::violations::{SHOWN_BYTES, Violation};
 
-/// Number of buckets of `kprobe_table` (kernel/kprobes.c).
-const PROBE_BUCKETS: u64 = 64;
-/// Maximum number of illegal patches of a window that are reported.
-const PATCHES_MAX: usize = 16;
-/// What a kprobe puts at the start of an instruction.
-const TRAP: u8 = 0xcc;
-const JUMP: u8 = 0xe9;
-/// Bytes of a jump to a slot of a kprobe.
-const JUMP_BYTES: u64 = 5;
-/// Longest patch in bytes.
-const PATCH_BYTES_MAX: usize = 6;
 /// Maximum size of the code in bytes: what the image has addresses for (`KERNEL_IMAGE_SIZE`,
 /// arch/x86/include/asm/page_64_types.h).
 const TEXT_BYTES_MAX: u64 = 1 << 30;
@@ -41,57 +29,6 @@ const NO_BASELINE: &str = "there is nothing to compare with: this is the first l
 const DISPATCH_BYTES: u32 = 10 << 10;
 const SMALL_DISPATCH_BYTES: u32 = 4 << 10;
 const ENTRY_BYTES: u32 = 768;
-
-/// A window of code, divided into blocks.
-#[derive(Clone, Debug)]
-struct Window {
-    range: Range<u64>,
-    /// Bytes of a block, and the number of the first one.
-    block: u64,
-    first: usize,
-    /// Whether its places are judged even if nothing has changed.
-    has_turn: bool,
-}
-
-impl Window {
-    fn blocks(&self) -> usize {
-        (self.range.end - self.range.start).div_ceil(self.block) as usize
-    }
-
-    /// Addresses of one of its blocks.
-    fn addresses_of(&self, index: usize) -> Range<u64> {
-        let start = self.range.start + index as u64 * self.block;
-        start..(start + self.block).min(self.range.end)
-    }
-
-    /// The index of a byte in memory, where the window begins behind a margin.
-    const fn index_of(&self, address: u64) -> usize {
-        (address + MARGIN - self.range.start) as usize
-    }
-
-    /// The bytes of one of its blocks.
-    fn bytes_of(&self, index: usize) -> Range<usize> {
-        let Range { start, end } = self.addresses_of(index);
-        self.index_of(start)..self.index_of(end)
-    }
-}
-
-/// What the places of a window have shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Sites {
-    /// Not all of their tables could be read.
-    Unread,
-    Legal,
-    Illegal,
-}
-
-impl Sites {
-    /// The hash of a whole block as it is remembered. After illegal places it equals none, so that
-    /// the next round judges them, too.
-    const fn remembered(self, whole: u32) -> u32 {
-        if matches!(self, Self::Legal) { whole } else { !whole }
-    }
-}
 
 /// Checks code, then read-only data.
 pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
@@ -140,6 +77,7 @@ fn check_code(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         let start = text.start + offset;
         let window = Window {
             range: start..text.end.min(start + WINDOW_BYTES as u64),
+            code: text.clone(),
             block,
             first: (offset / block) as usize,
             has_turn: cx.baseline.has_turn(cursor.at, windows),
@@ -148,23 +86,6 @@ fn check_code(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         cursor.at += 1;
     }
     Progress::Done
-}
-
-/// Reads a window of code, with the margins that patches at its ends reach into. Returns whether all
-/// of it was read.
-fn read_window(cx: &mut CheckContext<'_>, window: &Window) -> bool {
-    let text = cx.kernel().text();
-    let end = text.end.min(window.range.end + MARGIN);
-    let mut at = text.start.max(window.range.start - MARGIN);
-    while at < end {
-        let part = (end - at).min(READ_BYTES_MAX.into());
-        let index = window.index_of(at);
-        if !cx.read_into_window(KernelVa(at), index..index + part as usize) {
-            return false;
-        }
-        at += part;
-    }
-    true
 }
 
 /// Checks one window: all of it at the first look, and later the blocks that have changed.
@@ -192,7 +113,7 @@ fn check_window(cx: &mut CheckContext<'_>, window: &Window) {
 
 /// Remembers what a window is. Returns whether it could be read, and held still.
 fn look_first(cx: &mut CheckContext<'_>, window: &Window) -> bool {
-    let sites = mask_sites(cx, window);
+    let sites = mask_sites(cx, window, &SiteTables::Kernel, Check::KernelText);
     if sites == Sites::Unread {
         return false;
     }
@@ -219,7 +140,7 @@ fn look_first(cx: &mut CheckContext<'_>, window: &Window) -> bool {
 
 /// Compares a window with what it was.
 fn compare(cx: &mut CheckContext<'_>, window: &Window) {
-    let sites = mask_sites(cx, window);
+    let sites = mask_sites(cx, window, &SiteTables::Kernel, Check::KernelText);
     if sites == Sites::Unread {
         cx.unread(Check::KernelText);
         return;
@@ -277,127 +198,6 @@ fn whole_before(cx: &CheckContext<'_>, window: &Window, index: usize) -> u32 {
 /// The hash of the bytes of a block that nothing may change, as it is remembered.
 fn fixed_before(cx: &CheckContext<'_>, window: &Window, index: usize) -> u32 {
     cx.baseline.code.get(window.first + index).map_or(0, |block| block.fixed)
-}
-
-fn hash_of(cx: &CheckContext<'_>, window: &Window, index: usize) -> u32 {
-    hash_with(cx.baseline.key, cx.window.bytes(window.bytes_of(index)))
-}
-
-/// The hash of a block without the places that are patched.
-fn masked_hash_of(cx: &CheckContext<'_>, window: &Window, index: usize) -> u32 {
-    // In pieces, which have room on the stack.
-    const PIECE: usize = 1024;
-    let range = window.bytes_of(index);
-    let mut hash = 0;
-    let mut piece = [0; PIECE];
-    for start in range.clone().step_by(PIECE) {
-        let end = (start + PIECE).min(range.end);
-        for (at, byte) in (start..end).zip(&mut piece) {
-            *byte = if cx.window.is_masked(at) { 0 } else { cx.window.byte(at) };
-        }
-        let bytes = piece.get(..end - start).unwrap_or(&[]);
-        hash = u32::rotate_left(hash, 5) ^ hash_with(cx.baseline.key, bytes);
-    }
-    hash
-}
-
-/// Masks the places of a window that are patched, and judges what stands there.
-fn mask_sites(cx: &mut CheckContext<'_>, window: &Window) -> Sites {
-    let mut illegal = ArrayVec::<(PatchSite, CodeBytes), PATCHES_MAX>::new();
-    let (code, mut masks) = cx.window.take();
-    masks.fill(0);
-    let owners = core::mem::take(cx.owners);
-    let is_whole = visit_sites(cx, &mut |site| {
-        let at = site.at.0;
-        if at.saturating_add(MARGIN) <= window.range.start || at >= window.range.end {
-            return;
-        }
-        let at = window.index_of(at);
-        let bytes = code.get(at..at + PATCH_BYTES_MAX).unwrap_or(&[]);
-        for masked in at..at + site.bytes(bytes) {
-            if let Some(word) = masks.get_mut(masked / 64) {
-                *word |= 1 << (masked % 64);
-            }
-        }
-        if !site.is_legal(&owners, bytes) {
-            // Further ones are reported when these are legal again.
-            let _ = illegal.try_push((site, bytes.iter().copied().collect()));
-        }
-    });
-    *cx.owners = owners;
-    cx.window.put(code, masks);
-    let sites = match (is_whole, illegal.is_empty()) {
-        (false, _) => Sites::Unread,
-        (true, true) => Sites::Legal,
-        (true, false) => Sites::Illegal,
-    };
-    if cx.owners.is_full() && !illegal.is_empty() {
-        cx.not_checked(Check::KernelText, "there are too many modules and BPF images");
-        illegal.clear();
-    }
-    for (site, after) in illegal {
-        let target = site.target(&after).unwrap_or(KernelVa::NULL);
-        let violation = Violation::new(Check::KernelText, site.at, target);
-        cx.violation(Violation { after, ..violation });
-    }
-    sites
-}
-
-/// Puts back what kprobes have replaced in a window: the first byte of an instruction, or all five
-/// bytes that a jump to a slot takes.
-fn restore_probes(cx: &mut CheckContext<'_>, window: &Window) {
-    let (symbols, layouts) = (&cx.kernel().symbols, &cx.kernel().layouts);
-    let (Some(table), Some(layout)) = (symbols.kprobe_table, &layouts.kprobe) else { return };
-    let mut probes = 0;
-    for bucket in 0..PROBE_BUCKETS {
-        follow_hlist(cx, table.plus(8 * bucket), &mut |cx, link| {
-            probes += 1;
-            if probes > OBJECTS_MAX {
-                return;
-            }
-            let probe = link.minus(layout.hlist.offset.into());
-            let Some(view) = cx.structure(probe, &layout.packing) else { return };
-            let (at, opcode) = (view.unsigned(layout.addr), view.unsigned(layout.opcode) as u8);
-            // The jump of a probe may begin in the margin.
-            let is_near = at.saturating_add(JUMP_BYTES) > window.range.start;
-            if is_near && at < window.range.end {
-                restore_probe(cx, probe, (KernelVa(at), window.index_of(at)), opcode);
-            }
-        });
-        if probes > OBJECTS_MAX {
-            return;
-        }
-    }
-}
-
-/// Puts back what one kprobe has replaced at a place of the window.
-fn restore_probe(
-    cx: &mut CheckContext<'_>,
-    probe: KernelVa,
-    (at, index): (KernelVa, usize),
-    opcode: u8,
-) {
-    match cx.window.byte(index) {
-        TRAP => cx.window.set(index, &[opcode]),
-        JUMP if leads_to_slot(cx, at, index) => {
-            let Some(layout) = &cx.kernel().layouts.optimized_kprobe else { return };
-            let Some(view) = cx.structure(probe, &layout.packing) else { return };
-            let mut bytes = [opcode, 0, 0, 0, 0];
-            for (to, from) in bytes.iter_mut().skip(1).zip(view.bytes(layout.copied_insn)) {
-                *to = *from;
-            }
-            cx.window.set(index, &bytes);
-        }
-        _ => (),
-    }
-}
-
-/// Whether a jump leads to a slot of a kprobe. Another one is no probe's, but a change.
-fn leads_to_slot(cx: &CheckContext<'_>, at: KernelVa, index: usize) -> bool {
-    let offset = cx.window.bytes(index + 1..index + JUMP_BYTES as usize).first_chunk().copied();
-    let offset = i64::from(offset.map_or(0, i32::from_le_bytes));
-    let target = at.plus(JUMP_BYTES).plus(offset.cast_unsigned());
-    cx.owner_of(target) == Owner::Trampoline
 }
 
 /// Checks read-only data, which nothing changes.

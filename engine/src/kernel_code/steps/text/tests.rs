@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::super::testing::{Outcome, Scene, va};
 use super::*;
+use crate::kernel_code::owners::Owner;
 
 /// Bytes of the code, unless a test says otherwise.
 const CODE_BYTES: u64 = 16 << 10;
@@ -40,7 +41,9 @@ struct Machine {
     slot: u64,
     bpf: u64,
     stray: u64,
+    /// Head of the list of code without lock prefixes, and its element.
     locks: u64,
+    unlocked: u64,
 }
 
 /// Puts a field behind those of the structure that it is in.
@@ -66,9 +69,9 @@ impl Machine {
         }
         let [slot, bpf] = [Owner::Trampoline, Owner::Bpf].map(|owner| scene.code_of(owner));
         let stray = scene.stray_code();
-        let locks = scene.variable(8);
+        let (locks, unlocked) = (scene.variable(16), scene.structure());
         scene.kernel.layouts.optimized_kprobe = OptimizedKprobe::bind(&Behind).ok();
-        let mut machine = Self { scene, code, slot, bpf, stray, locks };
+        let mut machine = Self { scene, code, slot, bpf, stray, locks, unlocked };
         machine.put_tables();
         machine.put_probes(&[]);
         for (place, bytes) in [
@@ -107,7 +110,9 @@ impl Machine {
         scene.set(page, "ftrace_page", "records", record);
         scene.set(page, "ftrace_page", "index", 1);
         scene.set(record, "dyn_ftrace", "ip", code + TRACED);
-        scene.put(self.locks, self.locks);
+        scene.set(self.unlocked, "smp_alt_module", "locks", lock);
+        scene.set(self.unlocked, "smp_alt_module", "locks_end", lock + 4);
+        scene.list(self.locks, &[]);
         let symbols = &mut scene.kernel.symbols;
         (symbols.start_jump_table, symbols.stop_jump_table) = (va(jumps), va(jumps + 32));
         symbols.start_static_call_sites = va(calls);
@@ -117,7 +122,6 @@ impl Machine {
         symbols.ftrace_pages_start = va(pages);
         symbols.ftrace_call = va(code + TRACE_CALL);
         symbols.smp_alt_modules = va(self.locks);
-        (symbols.smp_locks, symbols.smp_locks_end) = (va(lock), va(lock + 4));
         symbols.x64_sys_call = va(code + DISPATCHER);
     }
 
@@ -409,8 +413,8 @@ fn lock_prefixes_may_come_with_a_second_processor() {
     machine.assert_violates(LOCKED & !1023, 0);
     machine.patch(LOCKED, &[0x3e]);
     let mut machine = Machine::new();
-    let element = machine.scene.structure();
-    machine.scene.list(machine.locks, &[element]);
+    let link = machine.scene.field(machine.unlocked, "smp_alt_module", "next");
+    machine.scene.list(machine.locks, &[link]);
     machine.look_first();
     machine.patch(LOCKED, &[0xf0]);
     machine.assert_holds("with a lock");
@@ -423,7 +427,7 @@ fn no_baseline_comes_from_tables_that_cannot_be_read() {
     let tables: [fn(&Machine) -> u64; 3] = [
         |it| it.scene.kernel.symbols.start_jump_table.unwrap().0,
         |it| it.scene.kernel.symbols.ftrace_pages_start.unwrap().0,
-        |it| it.scene.kernel.symbols.smp_locks.unwrap().0,
+        |it| it.locks,
     ];
     for table in tables {
         let mut machine = Machine::new();
@@ -468,11 +472,11 @@ fn code_without_known_places_is_not_checked() {
 fn code_that_changes_during_the_first_look_is_looked_at_again() {
     fn step(cx: &mut CheckContext<'_>, _: &mut Cursor) -> Progress {
         let range = cx.kernel().text();
-        let window = Window { range, block: 1024, first: 0, has_turn: true };
+        let window = Window { code: range.clone(), range, block: 1024, first: 0, has_turn: true };
         assert!(read_window(cx, &window));
         // What was there when the window was read is not there any more.
         let at = window.index_of(window.range.start + PROBED);
-        cx.window.set(at, &[TRAP]);
+        cx.window.set(at, &[0xcc]);
         assert!(!look_first(cx, &window));
         Progress::Done
     }
