@@ -335,4 +335,20 @@ mod tests {
         assert_eq!(turns, [2, 2, 2]);
         assert!(!baseline.has_turn(0, 0));
     }
+
+    #[test]
+    fn parts_of_modules_have_bounded_room() {
+        let mut parts = ModuleParts::new();
+        parts.begin_round();
+        let part = |start| ModulePart { start, ..ModulePart::default() };
+        assert!((0..MODULE_PARTS_MAX as u64).all(|start| parts.put(part(start))));
+        assert!(!parts.put(part(u64::MAX)));
+        assert!(parts.put(part(3)));
+        parts.begin_round();
+        assert!(parts.see(5, None).is_none());
+        assert!(parts.see(6, Some(0)).is_some());
+        assert!(parts.see(7, Some(1)).is_none());
+        parts.end_round();
+        assert_eq!(parts.rows.len(), 3);
+    }
 }

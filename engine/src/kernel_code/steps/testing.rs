@@ -242,9 +242,14 @@ impl Scene {
     pub(super) fn two_pages_of(&mut self, owner: Owner) -> u64 {
         let start = self.module_page(true);
         self.map(start + PAGE, true);
-        self.owners.add(CodeRange { start, size: 2 * PAGE as u32, owner });
-        self.owners.sort();
+        self.own(start, 2 * PAGE as u32, owner);
         start
+    }
+
+    /// Adds an owner of memory that is there.
+    pub(super) fn own(&mut self, start: u64, size: u32, owner: Owner) {
+        self.owners.add(CodeRange { start, size, owner });
+        self.owners.sort();
     }
 
     /// Leaves no owners but the kernel.

@@ -233,3 +233,30 @@ fn a_module_that_cannot_be_read_is_unread() {
     machine.scene.lose(machine.module);
     assert_eq!(machine.run().facts(Check::ModuleText).unread, 1);
 }
+
+#[test]
+fn a_place_whose_owner_is_gone_is_a_violation_before_long() {
+    let mut machine = Machine::new();
+    machine.settle();
+    machine.scene.disown_all();
+    let module = Owner::Module(KernelVa(machine.module));
+    machine.scene.own(machine.code, CODE_BYTES as u32, module);
+    let places = [STATIC_CALL, TRAMPOLINE].map(|place| (machine.code + place, machine.bpf));
+    let seen = (0..32).map(|_| machine.run().hooks(Check::ModuleText)).collect::<Vec<_>>();
+    let first = seen.iter().position(|hooks| !hooks.is_empty()).unwrap();
+    assert!(first < 16);
+    assert!(seen[first..].iter().all(|hooks| *hooks == places));
+}
+
+#[test]
+fn only_some_parts_are_new_in_one_round() {
+    let mut machine = Machine::new();
+    for _ in 0..NEW_PARTS_MAX {
+        let module = machine.scene.structure();
+        machine.scene.code_of(Owner::Module(KernelVa(module)));
+    }
+    let places = |outcome: &Outcome| outcome.facts(Check::ModuleText).places;
+    assert_eq!(places(&machine.run()), NEW_PARTS_MAX);
+    assert_eq!(places(&machine.run()), NEW_PARTS_MAX + 1);
+    machine.assert_holds("all are known");
+}
