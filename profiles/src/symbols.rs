@@ -256,6 +256,13 @@ symbols! {
     bpf_send_signal: "bpf_send_signal",
     /// Sends a signal to a thread.
     bpf_send_signal_thread: "bpf_send_signal_thread",
+    /// Where ftrace's own code calls a handler (arch/x86/kernel/ftrace_64.S); the last one up to
+    /// v5.17.
+    ftrace_call: "ftrace_call",
+    ftrace_regs_call: "ftrace_regs_call",
+    ftrace_graph_call: "ftrace_graph_call",
+    /// List of the code whose lock prefixes may be put in later (arch/x86/kernel/alternative.c).
+    smp_alt_modules: "smp_alt_modules",
 }
 
 #[cfg(test)]

@@ -234,3 +234,40 @@ crate::layout! {
         caller: ["caller"],
     }
 }
+
+crate::layout! {
+    /// `struct smp_alt_module` (arch/x86/kernel/alternative.c): the places of the lock prefixes of
+    /// the kernel, or of a module.
+    pub struct SmpAltModule("smp_alt_module") {
+        /// `s32 *`: the first place, and the end of the places.
+        locks: ["locks"],
+        locks_end: ["locks_end"],
+        /// Link in the list `smp_alt_modules`.
+        next: ["next"],
+    }
+}
+
+crate::layout! {
+    /// The part of `struct module` (include/linux/module.h) that leads to the places in its code
+    /// that the kernel patches, and to what tells it from another module in the same memory.
+    pub struct ModuleSites("module") {
+        /// `struct jump_entry *`, and their number. Only with `CONFIG_JUMP_LABEL`.
+        jump_entries?: ["jump_entries"],
+        num_jump_entries?: ["num_jump_entries"],
+        /// `struct static_call_site *`, and their number. Only with
+        /// `CONFIG_HAVE_STATIC_CALL_INLINE`.
+        static_call_sites?: ["static_call_sites"],
+        num_static_call_sites?: ["num_static_call_sites"],
+        /// Bits of `taint_flags` (kernel/panic.c).
+        taints: ["taints"],
+        /// `struct kernfs_node *`: its directory /sys/module/NAME.
+        kobj_sd: ["mkobj.kobj.sd"],
+    }
+}
+
+crate::layout! {
+    /// The part of `struct kernfs_node` (include/linux/kernfs.h) that no other one has or had.
+    pub struct KernfsId("kernfs_node") {
+        id: ["id"],
+    }
+}

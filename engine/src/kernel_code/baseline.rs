@@ -2,36 +2,209 @@
 
 use core::ops::Range;
 
+use arrayvec::ArrayVec;
+use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{HashKey, room};
 
-/// Maximum number of blocks of each.
-pub(super) const BLOCKS_MAX: usize = 8192;
+/// Maximum number of blocks of code, and of read-only data.
+pub(super) const CODE_BLOCKS_MAX: usize = 8192;
+pub(super) const DATA_BLOCKS_MAX: usize = 4096;
 /// Least bytes of a block. Blocks are larger where there is more code.
 const BLOCK_BYTES_MIN: u64 = 1024;
+/// Maximum number of functions whose bytes are remembered, and of their bytes.
+const COPIES_MAX: usize = 8;
+const COPIED_BYTES_MAX: usize = 12 << 10;
+/// Maximum number of parts of modules' code.
+const MODULE_PARTS_MAX: usize = 320;
+/// Number of rounds in which each part is judged once even if nothing has changed there.
+const MODULE_TURNS: u64 = 16;
 
 /// The hashes of one block of code.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct CodeBlock {
-    /// All bytes, as they were seen last and were legal.
+    /// All bytes, as they were seen last. Inverted if a place of the window was not legal then.
     pub(super) whole: u32,
     /// The bytes that nothing may change.
     pub(super) fixed: u32,
 }
 
-/// The hashes of one machine's kernel.
+/// What one machine's kernel was: hashes, and copies of the functions that matter most.
 #[derive(Debug)]
 pub(super) struct Baseline {
     /// Blocks of code, in the order of addresses.
     pub(super) code: Vec<CodeBlock>,
     /// Hashes of read-only data.
     pub(super) data: Vec<u32>,
+    pub(super) copies: CodeCopies,
+    pub(super) modules: ModuleParts,
     /// Secret from the machine.
     pub(super) key: HashKey,
+    /// Addresses of the code that all this is about.
+    text: Range<u64>,
+    /// Number of rounds that have looked at the code.
+    rounds: u64,
 }
 
 impl Baseline {
     pub(super) fn new(key: HashKey) -> Self {
-        Self { code: room::list(BLOCKS_MAX), data: room::list(BLOCKS_MAX), key }
+        Self {
+            code: room::list(CODE_BLOCKS_MAX),
+            data: room::list(DATA_BLOCKS_MAX),
+            copies: CodeCopies::new(),
+            modules: ModuleParts::new(),
+            key,
+            text: 0..0,
+            rounds: 0,
+        }
+    }
+
+    /// Begins a round. What was known about another kernel is forgotten. `functions` are those to
+    /// remember, each with its maximum size in bytes.
+    pub(super) fn begin(&mut self, text: Range<u64>, functions: &[(Option<KernelVa>, u32)]) {
+        self.rounds = self.rounds.wrapping_add(1);
+        if self.text != text {
+            self.text = text;
+            self.code.clear();
+            self.data.clear();
+            self.modules.rows.clear();
+            self.copies.choose(&self.text, functions);
+        }
+    }
+
+    /// Whether it is the turn of one of so many windows: its places are judged in this round even
+    /// if nothing has changed there. What they lead to may have lost its owner.
+    pub(super) const fn has_turn(&self, window: u64, windows: u64) -> bool {
+        matches!(self.rounds.checked_rem(windows), Some(turn) if turn == window)
+    }
+}
+
+/// The bytes of a few functions, without what kprobes had replaced.
+#[derive(Debug)]
+pub(super) struct CodeCopies {
+    /// Addresses of each function.
+    functions: ArrayVec<Range<u64>, COPIES_MAX>,
+    /// The bytes of all of them, one after the other.
+    bytes: Box<[u8]>,
+}
+
+impl CodeCopies {
+    fn new() -> Self {
+        Self { functions: ArrayVec::new(), bytes: room::copies(0, COPIED_BYTES_MAX) }
+    }
+
+    /// Chooses the functions, as far as there is room.
+    fn choose(&mut self, text: &Range<u64>, functions: &[(Option<KernelVa>, u32)]) {
+        self.functions.clear();
+        let mut left = COPIED_BYTES_MAX as u64;
+        for &(start, size) in functions {
+            let Some(KernelVa(start)) = start.filter(|start| text.contains(&start.0)) else {
+                continue;
+            };
+            let bytes = left.min(size.into()).min(text.end - start);
+            if self.functions.try_push(start..start + bytes).is_ok() {
+                left -= bytes;
+            }
+        }
+    }
+
+    /// The index of the copy of a byte of code.
+    fn index_of(&self, address: u64) -> Option<usize> {
+        let mut before = 0;
+        for function in &self.functions {
+            if function.contains(&address) {
+                return Some(before + (address - function.start) as usize);
+            }
+            before += (function.end - function.start) as usize;
+        }
+        None
+    }
+
+    /// The byte that was at an address, if it is known.
+    pub(super) fn byte_at(&self, address: u64) -> Option<u8> {
+        self.bytes.get(self.index_of(address)?).copied()
+    }
+
+    /// Remembers the bytes from an address on that belong to the functions.
+    pub(super) fn remember(&mut self, start: u64, code: &[u8]) {
+        let code_range = start..start + code.len() as u64;
+        let mut before = 0;
+        for function in &self.functions {
+            let from = function.start.max(code_range.start);
+            let to = function.end.min(code_range.end);
+            let at = before + from.saturating_sub(function.start) as usize;
+            before += (function.end - function.start) as usize;
+            let Some(length) = to.checked_sub(from) else { continue };
+            let copies = self.bytes.get_mut(at..at + length as usize).unwrap_or(&mut []);
+            let code = code.get((from - start) as usize..).unwrap_or(&[]);
+            copies.iter_mut().zip(code).for_each(|(copy, byte)| *copy = *byte);
+        }
+    }
+}
+
+/// The hashes of a part of a module's code.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct ModulePart {
+    /// The address of its first byte.
+    pub(super) start: u64,
+    /// As those of a [`CodeBlock`].
+    pub(super) whole: u32,
+    pub(super) fixed: u32,
+    /// Tells the module from another one in the same memory.
+    pub(super) identity: u32,
+    /// The lowest bits of the round that has seen it last.
+    pub(super) seen_in: u16,
+    /// Whether two rounds have seen the same. Until then, other code replaces it.
+    pub(super) is_settled: bool,
+}
+
+/// The hashes of the code of modules.
+#[derive(Debug)]
+pub(super) struct ModuleParts {
+    rows: Vec<ModulePart>,
+    round: u16,
+}
+
+impl ModuleParts {
+    fn new() -> Self {
+        Self { rows: room::list(MODULE_PARTS_MAX), round: 0 }
+    }
+
+    pub(super) const fn begin_round(&mut self) {
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// Ends a round that was whole: modules that it has not seen are gone.
+    pub(super) fn end_round(&mut self) {
+        let round = self.round;
+        self.rows.retain(|row| row.seen_in == round);
+    }
+
+    /// Notes that a part is there, and returns what it was if it is of the same module. Without an
+    /// identity, that is not known.
+    pub(super) fn see(&mut self, start: u64, identity: Option<u32>) -> Option<ModulePart> {
+        let row = self.rows.iter_mut().find(|row| row.start == start)?;
+        row.seen_in = self.round;
+        identity.filter(|&identity| identity == row.identity).map(|_| *row)
+    }
+
+    /// Remembers what a part is. Returns whether there was room.
+    pub(super) fn put(&mut self, part: ModulePart) -> bool {
+        let part = ModulePart { seen_in: self.round, ..part };
+        if let Some(row) = self.rows.iter_mut().find(|row| row.start == part.start) {
+            *row = part;
+            return true;
+        }
+        let has_room = self.rows.len() < MODULE_PARTS_MAX;
+        if has_room {
+            self.rows.push(part);
+        }
+        has_room
+    }
+
+    /// Whether it is the turn of a part: its places are judged even if nothing has changed.
+    pub(super) fn has_turn(&self, start: u64) -> bool {
+        let index = self.rows.iter().position(|row| row.start == start).unwrap_or(0) as u64;
+        index.wrapping_add(self.round.into()) % MODULE_TURNS == 0
     }
 }
 
@@ -92,9 +265,9 @@ impl CodeWindow {
 }
 
 /// Bytes of a block, so that all blocks of so many bytes have room: a power of two.
-pub(super) const fn block_bytes(bytes: u64) -> u64 {
+pub(super) const fn block_bytes(bytes: u64, blocks_max: usize) -> u64 {
     let mut block = BLOCK_BYTES_MIN;
-    while bytes.div_ceil(block) > BLOCKS_MAX as u64 {
+    while bytes.div_ceil(block) > blocks_max as u64 {
         block *= 2;
     }
     block
@@ -106,9 +279,76 @@ mod tests {
 
     #[test]
     fn blocks_grow_with_the_code() {
-        assert_eq!(block_bytes(1), 1024);
-        assert_eq!(block_bytes(8 << 20), 1024);
-        assert_eq!(block_bytes((8 << 20) + 1), 2048);
-        assert_eq!(block_bytes(20 << 20), 4096);
+        assert_eq!(block_bytes(1, CODE_BLOCKS_MAX), 1024);
+        assert_eq!(block_bytes(8 << 20, CODE_BLOCKS_MAX), 1024);
+        assert_eq!(block_bytes((8 << 20) + 1, CODE_BLOCKS_MAX), 2048);
+        assert_eq!(block_bytes(20 << 20, CODE_BLOCKS_MAX), 4096);
+        assert_eq!(block_bytes(8 << 20, DATA_BLOCKS_MAX), 2048);
+    }
+
+    #[test]
+    fn a_machine_has_at_most_100_kib() {
+        let hashes = CODE_BLOCKS_MAX * size_of::<CodeBlock>() + DATA_BLOCKS_MAX * size_of::<u32>();
+        let modules = MODULE_PARTS_MAX * size_of::<ModulePart>();
+        assert!(hashes + modules + COPIED_BYTES_MAX <= 100 << 10);
+    }
+
+    #[test]
+    fn functions_are_remembered_from_any_window() {
+        let mut copies = CodeCopies::new();
+        let functions = [(Some(KernelVa(1000)), 8), (None, 8), (Some(KernelVa(1020)), 8)];
+        copies.choose(&(1000..1024), &functions);
+        // The second function ends with the code.
+        for start in [996, 1004, 1012, 1020] {
+            let code: [u8; 8] = core::array::from_fn(|index| (start + index as u64 - 900) as u8);
+            copies.remember(start, &code);
+        }
+        for address in 990..1030 {
+            let is_known = (1000..1008).contains(&address) || (1020..1024).contains(&address);
+            let byte = is_known.then_some((address - 900) as u8);
+            assert_eq!(copies.byte_at(address), byte, "{address}");
+        }
+    }
+
+    #[test]
+    fn another_kernel_has_another_baseline() {
+        let mut baseline = Baseline::new(HashKey::new(1));
+        baseline.begin(0..4096, &[]);
+        baseline.code.push(CodeBlock::default());
+        baseline.data.push(1);
+        baseline.begin(0..4096, &[]);
+        assert_eq!((baseline.code.len(), baseline.data.len()), (1, 1));
+        baseline.begin(4096..8192, &[]);
+        assert_eq!((baseline.code.len(), baseline.data.len()), (0, 0));
+    }
+
+    #[test]
+    fn every_window_has_its_turn() {
+        let mut baseline = Baseline::new(HashKey::new(1));
+        let mut turns = [0; 3];
+        for _ in 0..6 {
+            baseline.begin(0..4096, &[]);
+            for (window, turns) in turns.iter_mut().enumerate() {
+                *turns += u32::from(baseline.has_turn(window as u64, 3));
+            }
+        }
+        assert_eq!(turns, [2, 2, 2]);
+        assert!(!baseline.has_turn(0, 0));
+    }
+
+    #[test]
+    fn parts_of_modules_have_bounded_room() {
+        let mut parts = ModuleParts::new();
+        parts.begin_round();
+        let part = |start| ModulePart { start, ..ModulePart::default() };
+        assert!((0..MODULE_PARTS_MAX as u64).all(|start| parts.put(part(start))));
+        assert!(!parts.put(part(u64::MAX)));
+        assert!(parts.put(part(3)));
+        parts.begin_round();
+        assert!(parts.see(5, None).is_none());
+        assert!(parts.see(6, Some(0)).is_some());
+        assert!(parts.see(7, Some(1)).is_none());
+        parts.end_round();
+        assert_eq!(parts.rows.len(), 3);
     }
 }

@@ -94,6 +94,8 @@ checks! {
     KernelText: "kernel_text", TextModified;
     /// The kernel's read-only data.
     ReadOnlyData: "read_only_data", TextModified;
+    /// The code of modules.
+    ModuleText: "module_text", TextModified;
 }
 
 /// Number of checks.

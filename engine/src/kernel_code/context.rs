@@ -7,7 +7,7 @@ use panoptes_decoders::paging::{PageTableEntry, PageTableLevels};
 use panoptes_decoders::source::MemorySource;
 
 use super::baseline::{Baseline, CodeWindow};
-use super::check::{CHECKS, Check, CheckFacts};
+use super::check::{CHECKS, Check, CheckFacts, ViolationKind};
 use super::owners::{CodeRange, Owner, Owners};
 use super::violations::{Violation, Violations};
 use crate::address::MemoryReader;
@@ -53,6 +53,8 @@ pub(super) struct CheckContext<'a> {
     pub(super) generation: u32,
     /// Bytes that may still be read in this slice.
     pub(super) bytes_left: usize,
+    /// Bytes that were read in this slice: more than it had if a step could not stop before.
+    pub(super) bytes_read: usize,
 }
 
 impl<'a> CheckContext<'a> {
@@ -70,6 +72,7 @@ impl<'a> CheckContext<'a> {
         let cost = self.reader.run(self.source, self.kernel.space.levels);
         let bytes = (cost.bytes as usize).max(READ_COST_BYTES);
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        self.bytes_read = self.bytes_read.saturating_add(bytes);
     }
 
     /// Reads bytes at a kernel address: at most [`READ_BYTES_MAX`].
@@ -245,8 +248,9 @@ impl<'a> CheckContext<'a> {
 
     /// Notes a violation. Does not count its place.
     pub(super) fn violation(&mut self, violation: Violation) {
-        // A hook that a module owns is judged later.
-        if violation.owner == Owner::Nobody
+        // Hooks that somebody owns are judged later.
+        let is_certain = violation.check.kind() == ViolationKind::TextModified;
+        if (violation.owner == Owner::Nobody || is_certain)
             && let Some(facts) = self.facts(violation.check)
         {
             facts.violations += 1;

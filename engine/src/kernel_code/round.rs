@@ -16,7 +16,7 @@ use crate::walk::{Kernel, ModuleMarks, Snapshot};
 /// Bytes that rounds may read in a second.
 const BYTES_A_SECOND: u64 = 4 << 20;
 /// Bytes that may accumulate while there is no time.
-const BYTES_SAVED_MAX: u64 = BYTES_A_SECOND;
+const BYTES_SAVED_MAX: i64 = BYTES_A_SECOND.cast_signed();
 /// Least time from the start of a round to the start of the next, in nanoseconds.
 const ROUND_NS: i64 = 1_000_000_000;
 /// Bytes that a round of a copy reads without asking for time.
@@ -69,8 +69,8 @@ pub struct KernelCode {
     generation: u32,
     now: Monotonic,
     begun: Monotonic,
-    /// Bytes that may be read now.
-    bytes_left: u64,
+    /// Bytes that may be read now. Negative after a step that could not stop before.
+    bytes_left: i64,
 }
 
 /// The number of rounds, and what the last one has shown.
@@ -121,7 +121,7 @@ impl KernelCode {
     pub fn note_scan(&mut self, snapshot: &Snapshot, kernel: &Kernel, now: Monotonic) {
         let elapsed = now.since(self.now).clamp(0, 1_000_000_000) as u64;
         let bytes = elapsed * (BYTES_A_SECOND / 1_000_000) / 1000;
-        self.bytes_left = (self.bytes_left + bytes).min(BYTES_SAVED_MAX);
+        self.bytes_left = self.bytes_left.saturating_add_unsigned(bytes).min(BYTES_SAVED_MAX);
         self.now = now;
         let marks = snapshot.machine.module_marks;
         if (marks.list, marks.seq) != (self.marks.list, self.marks.seq) {
@@ -157,7 +157,7 @@ impl KernelCode {
         bytes: usize,
     ) {
         let Stage::Works(mut step, mut cursor) = self.stage else { return };
-        let bytes = (self.bytes_left as usize).min(bytes);
+        let bytes = usize::try_from(self.bytes_left).unwrap_or(0).min(bytes);
         buffers.reader.forget_translations();
         let mut context = CheckContext {
             source,
@@ -171,6 +171,7 @@ impl KernelCode {
             now: self.now,
             generation: self.generation,
             bytes_left: bytes,
+            bytes_read: 0,
         };
         while context.has_budget() {
             let Some(run) = STEPS.get(step) else { break };
@@ -178,8 +179,7 @@ impl KernelCode {
                 (step, cursor) = (step + 1, Cursor::default());
             }
         }
-        let used = bytes - context.bytes_left;
-        self.bytes_left = self.bytes_left.saturating_sub(used as u64);
+        self.bytes_left = self.bytes_left.saturating_sub_unsigned(context.bytes_read as u64);
         if step < STEPS.len() {
             self.stage = Stage::Works(step, cursor);
         } else {
@@ -207,7 +207,7 @@ impl KernelCode {
             self.begin(snapshot, kernel);
         }
         while self.stage != Stage::Waits {
-            self.bytes_left = BYTES_AT_ONCE as u64;
+            self.bytes_left = BYTES_AT_ONCE as i64;
             self.work(buffers, source, kernel, BYTES_AT_ONCE);
         }
     }

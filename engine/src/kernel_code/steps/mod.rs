@@ -1,5 +1,6 @@
 //! The steps of a round, one file each.
 
+mod code_window;
 mod files;
 mod ftrace;
 mod ftrace_filter;
@@ -10,6 +11,7 @@ mod later;
 mod lists;
 mod lsm;
 mod module_space;
+mod module_text;
 mod network;
 mod notifiers;
 mod owners;
@@ -48,4 +50,5 @@ pub(super) const STEPS: &[Step] = &[
     pointers::step,
     pages::step,
     text::step,
+    module_text::step,
 ];

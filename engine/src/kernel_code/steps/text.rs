@@ -9,236 +9,195 @@
 
 use core::ops::Range;
 
-use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::paging::PageTableLevels;
 
-use super::kprobes::PROBE_BUCKETS;
-use super::lists::follow_hlist;
-use super::module_space::TRAP;
-use super::sites::{self, PatchSite, are_known, visit_sites};
-use crate::kernel_code::baseline::{BLOCKS_MAX, CodeBlock, block_bytes, hash_with};
-use crate::kernel_code::baseline::{CODE_WINDOW_BYTES, MARGIN};
+use super::code_window::restore_probes;
+use super::code_window::{Sites, Window, hash_of, mask_sites, masked_hash_of, read_window};
+use super::sites::{self, SiteTables, are_known};
+use crate::kernel_code::baseline::{CODE_BLOCKS_MAX, CodeBlock, DATA_BLOCKS_MAX};
+use crate::kernel_code::baseline::{CODE_WINDOW_BYTES, block_bytes, hash_with};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
-use crate::kernel_code::violations::{CodeBytes, Violation};
+use crate::kernel_code::violations::{SHOWN_BYTES, Violation};
 
-/// Maximum number of illegal patches of a window that are reported.
-const PATCHES_MAX: usize = 16;
-/// Bytes of a block that are copied at once.
-const PIECE: usize = 1024;
-/// What a kprobe puts at the start of an instruction.
-const JUMP: u8 = 0xe9;
-/// Longest patch in bytes.
-const PATCH_BYTES_MAX: usize = 6;
+/// Maximum size of the code in bytes: what the image has addresses for (`KERNEL_IMAGE_SIZE`,
+/// arch/x86/include/asm/page_64_types.h).
+const TEXT_BYTES_MAX: u64 = 1 << 30;
 const NO_BASELINE: &str = "there is nothing to compare with: this is the first look";
+/// Bytes to remember of the functions that dispatch system calls.
+const DISPATCH_BYTES: u32 = 10 << 10;
+const SMALL_DISPATCH_BYTES: u32 = 4 << 10;
+const ENTRY_BYTES: u32 = 768;
 
 /// Checks code, then read-only data.
 pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     if cursor.part == 0 {
-        let text = cx.kernel().text();
-        let is_x86 = matches!(cx.kernel().space.levels, PageTableLevels::X86_64(_));
-        if text.is_empty() || !is_x86 || !are_known(cx) {
-            cx.not_checked(Check::KernelText, sites::UNKNOWN);
-            *cursor = Cursor { part: 1, ..Cursor::default() };
+        if cursor.count == 0 {
+            begin(cx);
+            cursor.count = 1;
         }
-        while cursor.part == 0 {
-            if !cx.has_budget() {
-                return Progress::More;
-            }
-            let start = text.start + cursor.at;
-            if start >= text.end {
-                *cursor = Cursor { part: 1, ..Cursor::default() };
-                break;
-            }
-            let end = text.end.min(start + CODE_WINDOW_BYTES as u64);
-            check_window(cx, start..end, (text.start, block_bytes(text.end - text.start)));
-            cursor.at += CODE_WINDOW_BYTES as u64;
+        if check_code(cx, cursor) == Progress::More {
+            return Progress::More;
         }
+        *cursor = Cursor { part: 1, ..Cursor::default() };
     }
     check_data(cx, cursor)
 }
 
-/// Reads a window of code, with the margins that patches at its ends reach into. Returns whether
-/// all of it was read.
-fn read_window(cx: &mut CheckContext<'_>, window: &Range<u64>) -> bool {
-    let text = cx.kernel().text();
-    let start = text.start.max(window.start - MARGIN);
-    let end = text.end.min(window.end + MARGIN);
-    let mut at = start;
-    while at < end {
-        let part = (end - at).min(READ_BYTES_MAX.into());
-        let index = index_of(window, at);
-        if !cx.read_into_window(KernelVa(at), index..index + part as usize) {
-            return false;
-        }
-        at += part;
-    }
-    true
+/// Begins a round.
+fn begin(cx: &mut CheckContext<'_>) {
+    let kernel = cx.kernel();
+    let symbols = &kernel.symbols;
+    let functions = [
+        (symbols.entry_syscall_64, ENTRY_BYTES),
+        (symbols.do_syscall_64, ENTRY_BYTES),
+        (symbols.x64_sys_call, DISPATCH_BYTES),
+        (symbols.ia32_sys_call, SMALL_DISPATCH_BYTES),
+    ];
+    cx.baseline.begin(kernel.text(), &functions);
 }
 
-/// The index of a byte of the window, which begins behind a margin.
-const fn index_of(window: &Range<u64>, address: u64) -> usize {
-    (address + MARGIN - window.start) as usize
+/// Checks the windows of code, from the cursor on.
+fn check_code(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
+    let text = cx.kernel().text();
+    let is_x86 = matches!(cx.kernel().space.levels, PageTableLevels::X86_64(_));
+    let bytes = text.end.saturating_sub(text.start);
+    if !is_x86 || !are_known(cx) || !(1..=TEXT_BYTES_MAX).contains(&bytes) {
+        cx.not_checked(Check::KernelText, sites::UNKNOWN);
+        return Progress::Done;
+    }
+    let block = block_bytes(bytes, CODE_BLOCKS_MAX);
+    let windows = bytes.div_ceil(CODE_WINDOW_BYTES as u64);
+    while cursor.at < windows {
+        if !cx.has_budget() {
+            return Progress::More;
+        }
+        let offset = cursor.at * CODE_WINDOW_BYTES as u64;
+        let start = text.start + offset;
+        let window = Window {
+            range: start..text.end.min(start + CODE_WINDOW_BYTES as u64),
+            code: text.clone(),
+            block,
+            first: (offset / block) as usize,
+            has_turn: cx.baseline.has_turn(cursor.at, windows),
+        };
+        check_window(cx, &window);
+        cursor.at += 1;
+    }
+    Progress::Done
 }
 
 /// Checks one window: all of it at the first look, and later the blocks that have changed.
-fn check_window(cx: &mut CheckContext<'_>, window: Range<u64>, (text_start, block): (u64, u64)) {
+fn check_window(cx: &mut CheckContext<'_>, window: &Window) {
     let check = Check::KernelText;
-    let first = ((window.start - text_start) / block) as usize;
-    let blocks = (window.end - window.start).div_ceil(block) as usize;
-    if !read_window(cx, &window) {
+    if !read_window(cx, window) {
         cx.unread(check);
         return;
     }
-    cx.checked(check, blocks as u64);
-    let is_new = cx.baseline.code.len() < first + blocks;
-    if is_new {
+    cx.checked(check, window.blocks() as u64);
+    if cx.baseline.code.len() < window.first + window.blocks() {
         cx.not_checked(check, NO_BASELINE);
-        // A window before this one could not be read.
-        if cx.baseline.code.len() != first {
-            return;
+        // Else a window before this one could not be read.
+        if cx.baseline.code.len() == window.first && !look_first(cx, window) {
+            cx.baseline.code.truncate(window.first);
+            cx.unread(check);
+        }
+        return;
+    }
+    let is_as_before = |index| whole_before(cx, window, index) == hash_of(cx, window, index);
+    if window.has_turn || !(0..window.blocks()).all(is_as_before) {
+        compare(cx, window);
+    }
+}
+
+/// Remembers what a window is. Returns whether it could be read, and held still.
+fn look_first(cx: &mut CheckContext<'_>, window: &Window) -> bool {
+    let sites = mask_sites(cx, window, &SiteTables::Kernel, Check::KernelText);
+    if sites == Sites::Unread {
+        return false;
+    }
+    for index in 0..window.blocks() {
+        let whole = sites.remembered(hash_of(cx, window, index));
+        cx.baseline.code.push(CodeBlock { whole, fixed: 0 });
+    }
+    restore_probes(cx, window);
+    for index in 0..window.blocks() {
+        let fixed = masked_hash_of(cx, window, index);
+        if let Some(block) = cx.baseline.code.get_mut(window.first + index) {
+            block.fixed = fixed;
         }
     }
-    let is_changed = |cx: &CheckContext<'_>, index: usize| {
-        let known = cx.baseline.code.get(first + index);
-        known.is_some_and(|known| known.whole != hash_of(cx, &window, block, index))
+    let (start, end) = (window.index_of(window.range.start), window.index_of(window.range.end));
+    cx.baseline.copies.remember(window.range.start, cx.window.bytes(start..end));
+    // A probe that was removed meanwhile was in the code, and no longer in the table.
+    read_window(cx, window)
+        && (0..window.blocks()).all(|index| {
+            let whole = hash_of(cx, window, index);
+            whole_before(cx, window, index) == sites.remembered(whole)
+        })
+}
+
+/// Compares a window with what it was.
+fn compare(cx: &mut CheckContext<'_>, window: &Window) {
+    let sites = mask_sites(cx, window, &SiteTables::Kernel, Check::KernelText);
+    if sites == Sites::Unread {
+        cx.unread(Check::KernelText);
+        return;
+    }
+    let mut is_more_changed = false;
+    for index in 0..window.blocks() {
+        let whole = hash_of(cx, window, index);
+        let is_same = whole_before(cx, window, index) == whole
+            || fixed_before(cx, window, index) == masked_hash_of(cx, window, index);
+        is_more_changed |= !is_same;
+        if is_same && let Some(block) = cx.baseline.code.get_mut(window.first + index) {
+            block.whole = sites.remembered(whole);
+        }
+    }
+    if !is_more_changed {
+        return;
+    }
+    restore_probes(cx, window);
+    for index in 0..window.blocks() {
+        if fixed_before(cx, window, index) != masked_hash_of(cx, window, index) {
+            report(cx, window, index);
+        }
+    }
+}
+
+/// Reports a block that has changed, with the first byte that has, if that is known.
+fn report(cx: &mut CheckContext<'_>, window: &Window, index: usize) {
+    let block = window.addresses_of(index);
+    let has_changed = |address: &u64| {
+        let at = window.index_of(*address);
+        let before = cx.baseline.copies.byte_at(*address);
+        !cx.window.is_masked(at) && before.is_some_and(|before| before != cx.window.byte(at))
     };
-    if !is_new && !(0..blocks).any(|index| is_changed(cx, index)) {
+    let Some(start) = block.clone().find(has_changed) else {
+        let mut violation =
+            Violation::new(Check::KernelText, KernelVa(block.start), KernelVa::NULL);
+        violation.set_label(format_args!("in {} bytes from there", block.end - block.start));
+        cx.violation(violation);
         return;
+    };
+    let mut violation = Violation::new(Check::KernelText, KernelVa(start), KernelVa::NULL);
+    for address in start..(start + SHOWN_BYTES as u64).min(block.end) {
+        let Some(before) = cx.baseline.copies.byte_at(address) else { break };
+        violation.before.push(before);
+        violation.after.push(cx.window.byte(window.index_of(address)));
     }
-    if !mask_sites(cx, &window) {
-        cx.unread(check);
-        return;
-    }
-    if is_new {
-        for index in 0..blocks.min(BLOCKS_MAX - first) {
-            let whole = hash_of(cx, &window, block, index);
-            let fixed = masked_hash_of(cx, &window, block, index);
-            cx.baseline.code.push(CodeBlock { whole, fixed });
-        }
-        return;
-    }
-    let mut are_restored = false;
-    for index in 0..blocks {
-        let whole = hash_of(cx, &window, block, index);
-        let Some(known) = cx.baseline.code.get(first + index).copied() else { return };
-        if known.whole == whole {
-            continue;
-        }
-        if masked_hash_of(cx, &window, block, index) == known.fixed {
-            if let Some(known) = cx.baseline.code.get_mut(first + index).filter(|_| !are_restored) {
-                known.whole = whole;
-            }
-            continue;
-        }
-        if !are_restored {
-            restore_probes(cx, &window);
-            are_restored = true;
-        }
-        if masked_hash_of(cx, &window, block, index) != known.fixed {
-            let place = KernelVa(window.start + index as u64 * block);
-            let mut violation = Violation::new(check, place, KernelVa::NULL);
-            violation.set_label(format_args!("in {block} bytes from there"));
-            cx.violation(violation);
-        }
-    }
+    cx.violation(violation);
 }
 
-/// The bytes of a block in a window.
-fn bytes_of(window: &Range<u64>, block: u64, index: usize) -> Range<usize> {
-    let start = window.start + index as u64 * block;
-    index_of(window, start)..index_of(window, (start + block).min(window.end))
+/// The hash of all bytes of a block, as it is remembered.
+fn whole_before(cx: &CheckContext<'_>, window: &Window, index: usize) -> u32 {
+    cx.baseline.code.get(window.first + index).map_or(0, |block| block.whole)
 }
 
-fn hash_of(cx: &CheckContext<'_>, window: &Range<u64>, block: u64, index: usize) -> u32 {
-    let bytes = cx.window.bytes(bytes_of(window, block, index));
-    hash_with(cx.baseline.key, bytes)
-}
-
-/// The hash of a block without the places that are patched.
-fn masked_hash_of(cx: &mut CheckContext<'_>, window: &Range<u64>, block: u64, index: usize) -> u32 {
-    let range = bytes_of(window, block, index);
-    let mut hash = 0;
-    let mut piece = [0; PIECE];
-    for start in range.clone().step_by(PIECE) {
-        let end = (start + PIECE).min(range.end);
-        for (at, byte) in (start..end).zip(&mut piece) {
-            *byte = if cx.window.is_masked(at) { 0 } else { cx.window.byte(at) };
-        }
-        let bytes = piece.get(..end - start).unwrap_or(&[]);
-        hash = u32::rotate_left(hash, 5) ^ hash_with(cx.baseline.key, bytes);
-    }
-    hash
-}
-
-/// Masks the places of a window that are patched, and judges what stands there. Returns whether all
-/// tables could be read.
-fn mask_sites(cx: &mut CheckContext<'_>, window: &Range<u64>) -> bool {
-    let mut illegal = ArrayVec::<(PatchSite, CodeBytes), PATCHES_MAX>::new();
-    let (code, mut masks) = cx.window.take();
-    masks.fill(0);
-    let owners = core::mem::take(cx.owners);
-    let is_whole = visit_sites(cx, &mut |site| {
-        let at = site.at.0;
-        if at.saturating_add(MARGIN) <= window.start || at >= window.end {
-            return;
-        }
-        let at = index_of(window, at);
-        let bytes = code.get(at..at + PATCH_BYTES_MAX).unwrap_or(&[]);
-        for masked in at..at + site.bytes(bytes) {
-            if let Some(word) = masks.get_mut(masked / 64) {
-                *word |= 1 << (masked % 64);
-            }
-        }
-        if !site.is_legal(&owners, bytes) {
-            // Further ones are reported when these are legal again.
-            let _ = illegal.try_push((site, bytes.iter().copied().collect()));
-        }
-    });
-    *cx.owners = owners;
-    cx.window.put(code, masks);
-    for (site, after) in illegal {
-        let target = site.target(&after).unwrap_or(KernelVa::NULL);
-        let violation = Violation::new(Check::KernelText, site.at, target);
-        cx.violation(Violation { after, ..violation });
-    }
-    is_whole
-}
-
-/// Puts back what kprobes have replaced in a window: the first byte of an instruction, or all five
-/// bytes that a jump to a slot takes.
-fn restore_probes(cx: &mut CheckContext<'_>, window: &Range<u64>) {
-    let (symbols, layouts) = (&cx.kernel().symbols, &cx.kernel().layouts);
-    let (Some(table), Some(layout)) = (symbols.kprobe_table, &layouts.kprobe) else { return };
-    for bucket in 0..PROBE_BUCKETS {
-        follow_hlist(cx, table.plus(8 * bucket), &mut |cx, link| {
-            let probe = link.minus(layout.hlist.offset.into());
-            let Some(view) = cx.structure(probe, &layout.packing) else { return };
-            let (at, opcode) = (view.unsigned(layout.addr), view.unsigned(layout.opcode) as u8);
-            if window.contains(&at) {
-                restore_probe(cx, probe, (index_of(window, at), opcode));
-            }
-        });
-    }
-}
-
-/// Puts back what one kprobe has replaced at a place of the window.
-fn restore_probe(cx: &mut CheckContext<'_>, probe: KernelVa, (at, opcode): (usize, u8)) {
-    let layouts = &cx.kernel().layouts;
-    match cx.window.byte(at) {
-        TRAP => cx.window.set(at, &[opcode]),
-        JUMP => {
-            let Some(layout) = &layouts.optimized_kprobe else { return };
-            let Some(view) = cx.structure(probe, &layout.packing) else { return };
-            let mut bytes = [opcode, 0, 0, 0, 0];
-            for (to, from) in bytes.iter_mut().skip(1).zip(view.bytes(layout.copied_insn)) {
-                *to = *from;
-            }
-            cx.window.set(at, &bytes);
-        }
-        _ => (),
-    }
+/// The hash of the bytes of a block that nothing may change, as it is remembered.
+fn fixed_before(cx: &CheckContext<'_>, window: &Window, index: usize) -> u32 {
+    cx.baseline.code.get(window.first + index).map_or(0, |block| block.fixed)
 }
 
 /// Checks read-only data, which nothing changes.
@@ -248,15 +207,21 @@ fn check_data(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     let image = &cx.kernel().space.image;
     let range = symbols.start_rodata.zip(symbols.end_rodata).map(|(start, end)| start.0..end.0);
     let is_in = |range: &Range<u64>| image.start <= range.start && range.end <= image.end;
-    let Some(data) = range.filter(is_in).filter(|range| !range.is_empty()) else {
+    let is_small = |range: &Range<u64>| (1..=TEXT_BYTES_MAX).contains(&(range.end - range.start));
+    let is_valid = |range: &Range<u64>| range.start < range.end && is_in(range) && is_small(range);
+    let Some(data) = range.filter(is_valid) else {
         cx.not_checked(check, "the addresses of read-only data are unknown");
         return Progress::Done;
     };
-    let block = block_bytes(data.end - data.start).min(READ_BYTES_MAX.into());
+    let block = block_bytes(data.end - data.start, DATA_BLOCKS_MAX);
+    if block > READ_BYTES_MAX.into() {
+        cx.not_checked(check, "there is too much read-only data");
+        return Progress::Done;
+    }
     loop {
         let start = data.start + cursor.at;
         let index = (cursor.at / block) as usize;
-        if start >= data.end || index >= BLOCKS_MAX {
+        if start >= data.end || index >= DATA_BLOCKS_MAX {
             return Progress::Done;
         }
         if !cx.has_budget() {
@@ -292,3 +257,6 @@ fn check_data_block(cx: &mut CheckContext<'_>, block: Range<u64>, index: usize) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

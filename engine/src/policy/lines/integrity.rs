@@ -5,6 +5,7 @@ use panoptes_records::record::scan::ScanLine;
 use super::{LineCounts, LineWriter, ScanLineEmitter};
 use crate::kernel_code::{
     Check, CodeNames, ConfirmedViolation, Owner, RoundFacts, VIOLATIONS_MAX, Violation,
+    ViolationKind,
 };
 use crate::policy::integrity::{CheckViolations, describe_check};
 use crate::policy::kernel_code::{describe, is_alert};
@@ -32,8 +33,10 @@ impl LineWriter {
             for violation in of_check.filter(|violation| violation.check == check) {
                 if is_alert(violation, &names(violation)) {
                     seen.is_confirmed = true;
-                    // The facts count what nobody owns.
-                    seen.further += u64::from(violation.owner != Owner::Nobody);
+                    // The facts count what nobody owns, and modified code.
+                    let is_counted = violation.owner == Owner::Nobody
+                        || check.kind() == ViolationKind::TextModified;
+                    seen.further += u64::from(!is_counted);
                 }
             }
             lines.write(&ScanLine::new(&describe_check(check, &round.of(check), seen)))?;

@@ -145,8 +145,9 @@ pub(super) struct Scene {
     memory: Memory,
     fields: Fields,
     owners: Owners,
-    /// Lasts from one run to the next.
-    baseline: Baseline,
+    /// Stays from one run of a step to the next.
+    pub(super) baseline: Baseline,
+    window: CodeWindow,
     used: u64,
     used_image: u64,
     used_text: u64,
@@ -176,6 +177,7 @@ impl Scene {
             fields,
             owners,
             baseline: Baseline::new(HashKey::new(0x5eed)),
+            window: CodeWindow::new(),
             used: 0,
             used_image: 0,
             used_text: 0,
@@ -234,6 +236,25 @@ impl Scene {
         self.owners.add(CodeRange { start, size: PAGE as u32, owner });
         self.owners.sort();
         start
+    }
+
+    /// Two executable pages with an owner, one after the other.
+    pub(super) fn two_pages_of(&mut self, owner: Owner) -> u64 {
+        let start = self.module_page(true);
+        self.map(start + PAGE, true);
+        self.own(start, 2 * PAGE as u32, owner);
+        start
+    }
+
+    /// Adds an owner of memory that is there.
+    pub(super) fn own(&mut self, start: u64, size: u32, owner: Owner) {
+        self.owners.add(CodeRange { start, size, owner });
+        self.owners.sort();
+    }
+
+    /// Leaves no owners but the kernel.
+    pub(super) fn disown_all(&mut self) {
+        self.owners.begin(self.kernel.text(), &ModuleScan::default());
     }
 
     /// Maps a page of zeros at any address that is not linear.
@@ -344,7 +365,6 @@ impl Scene {
         let mut facts = [CheckFacts::default(); CHECKS];
         let mut violations = Violations::new();
         violations.begin_round();
-        let mut window = CodeWindow::new();
         let mut cursor = Cursor::default();
         for slices in 1..SLICES_MAX {
             let mut context = CheckContext {
@@ -355,10 +375,11 @@ impl Scene {
                 facts: &mut facts,
                 violations: &mut violations,
                 baseline: &mut self.baseline,
-                window: &mut window,
+                window: &mut self.window,
                 now: Monotonic::default(),
                 generation: 0,
                 bytes_left: SLICE_BYTES,
+                bytes_read: 0,
             };
             if step(&mut context, &mut cursor) == Progress::Done {
                 let rows = violations.confirmed(1).map(|row| row.violation.clone());
