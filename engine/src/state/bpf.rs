@@ -6,7 +6,8 @@
 //!
 //! * A program is *loaded* once, when the IDR has it. Those that the first read shows are the
 //!   baseline. It is *unloaded* when no view has it any more, and the IDR was read to its end. If
-//!   others were loaded during that read, two reads in a row must lack it.
+//!   others were loaded during that read, two reads in a row must lack it. One that the IDR has
+//!   lacked may only be shown by a descriptor, so scans must have looked at all of them.
 //! * Another number or time of load in the same place is an unload and a load.
 //! * A link with a program is *attached* once, when the IDR of links has it under a number: the
 //!   kernel adds it without one before it is whole (`bpf_link_prime`, kernel/bpf/syscall.c). It is
@@ -96,6 +97,8 @@ pub struct TrackedBpfLink {
     absent_reads: u8,
     /// Number of consecutive reads without its place.
     placeless_reads: u8,
+    /// Whether the IDR of links had it in the last read.
+    is_listed: bool,
     /// Whether its end was reported: it is still there, but attaches nothing.
     is_detached: bool,
 }
@@ -195,7 +198,8 @@ impl Bpf {
                 continue;
             }
             let Some(row) = self.links.get_mut(id) else { continue };
-            if is_gone(&mut row.absent_reads, at.is_quiet) {
+            let is_looked_for = row.is_listed || at.has_descriptors;
+            if is_looked_for && is_gone(&mut row.absent_reads, at.is_quiet) {
                 return Some((id, self.links.remove(id)?));
             }
         }
@@ -215,7 +219,8 @@ impl Bpf {
                 continue;
             }
             let Some(row) = self.programs.get_mut(id) else { continue };
-            if is_gone(&mut row.absent_reads, at.is_quiet) {
+            let is_looked_for = row.facts.is_listed() || at.has_descriptors;
+            if is_looked_for && is_gone(&mut row.absent_reads, at.is_quiet) {
                 return Some((id, self.programs.remove(id)?));
             }
         }
@@ -264,8 +269,9 @@ impl Bpf {
         self.beginning_reads = self.beginning_reads.saturating_add(1);
         let has_all = at.is_complete && snapshot.bpf.stopped & bpf_view::LINK_IDR == 0;
         self.has_baseline |= has_all || self.beginning_reads >= BEGINNING_READS_MAX;
-        // An IDR that was not followed to its end shows nothing of what it lacks.
-        self.suspects.retain(|suspect| suspect.is_current || !at.is_complete);
+        // What may have shown it was not looked at, or the IDR was not followed to its end.
+        let is_partial = !at.is_complete || !at.has_descriptors;
+        self.suspects.retain(|suspect| suspect.is_current || is_partial);
         // Another read of a copy shows nothing more.
         self.waits = !self.suspects.is_empty() && !snapshot.copied.is_copy();
         let is_blocked = snapshot.bpf.stopped != 0;
@@ -378,6 +384,9 @@ impl MachineState {
             tracked.whole_reads = 0;
         }
         let is_news = is_missing && !tracked.is_hidden_reported;
+        if !is_missing && at.is_complete {
+            self.bpf.forget_suspect(row.address);
+        }
         let program = &facts;
         let holder = row.holder;
         if begins && !is_quiet {
@@ -424,6 +433,7 @@ impl MachineState {
         };
         let Some(tracked) = self.bpf.links.get_mut(id) else { return };
         tracked.absent_reads = 0;
+        tracked.is_listed = row.views & bpf_view::IDR != 0;
         let had_place = tracked.facts.place != BpfPlace::Unknown;
         let reads = tracked.placeless_reads.saturating_add(1);
         tracked.placeless_reads = if is_placeless && had_place { reads } else { 0 };
@@ -448,6 +458,7 @@ impl MachineState {
             facts: *facts,
             absent_reads: 0,
             placeless_reads: 0,
+            is_listed: true,
             is_detached: false,
         };
         let is_tracked = self.bpf.links.insert(new, self.scan).is_some();

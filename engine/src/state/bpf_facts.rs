@@ -5,7 +5,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::c_string;
 use panoptes_decoders::maybe::MaybeU32;
 
-use crate::walk::{BpfHelpers, BpfLinkRow, BpfProgramRow, BpfTarget};
+use crate::walk::{BpfHelpers, BpfLinkRow, BpfProgramRow, BpfTarget, bpf_view};
 
 /// `BPF_OBJ_NAME_LEN` (include/uapi/linux/bpf.h): bytes of a name with its NUL.
 pub const BPF_NAME_BYTES: usize = 16;
@@ -62,6 +62,11 @@ impl BpfProgramFacts {
     /// Its name; empty if it has none.
     pub fn name(&self) -> &[u8] {
         c_string(&self.name)
+    }
+
+    /// Whether the IDR has it.
+    pub fn is_listed(&self) -> bool {
+        u16::from(self.views) & bpf_view::IDR != 0
     }
 
     /// Whether these are facts of another program that was loaded in the same place. A number that

@@ -23,6 +23,9 @@ pub(super) struct BpfRead {
     pub(super) is_complete: bool,
     /// The same of the IDR of links.
     pub(super) has_links: bool,
+    /// Whether the scan has looked at all descriptors. A light scan leaves those of processes that
+    /// rest.
+    pub(super) has_descriptors: bool,
     /// Whether nothing was loaded meanwhile.
     pub(super) is_quiet: bool,
     /// How often the scan counts: 1, or 0.
@@ -39,6 +42,7 @@ impl BpfRead {
         Self {
             is_complete: complete & bpf_view::IDR != 0,
             has_links: complete & bpf_view::LINK_IDR != 0,
+            has_descriptors: !snapshot.is_light && !snapshot.is_partial(),
             is_quiet: quiet,
             counts: snapshot.counts(),
             is_copied: snapshot.copied.is_copy(),

@@ -55,6 +55,8 @@ struct FakeRead {
     complete: u16,
     is_quiet: bool,
     is_early: bool,
+    /// Whether it leaves descriptors of processes that rest.
+    is_light: bool,
     copied: MemoryCopyMode,
     /// Time since boot.
     boot_ns: i64,
@@ -69,6 +71,7 @@ impl FakeRead {
             complete: ALL,
             is_quiet: true,
             is_early: false,
+            is_light: false,
             copied: MemoryCopyMode::No,
             boot_ns: 0,
         }
@@ -79,6 +82,7 @@ impl FakeRead {
         let snapshot = &mut watch.snapshot;
         snapshot.machine.calendar_ns = Some(BOOT_NS + self.boot_ns);
         (snapshot.is_early, snapshot.copied) = (self.is_early, self.copied);
+        snapshot.is_light = self.is_light;
         let bpf = &mut snapshot.bpf;
         bpf.programs.clear();
         bpf.links.clear();
@@ -322,6 +326,31 @@ fn early_scans_and_an_idr_that_ends_early_prove_nothing() {
     let part = FakeRead { complete: ALL & !IDR, ..hidden.clone() };
     assert_eq!(scan(&mut watch, &part), NOTHING);
     assert_eq!(scan(&mut watch, &hidden), ["hidden program one 1 0x2 2"]);
+}
+
+/// Only a descriptor leads to it, of a process that rests.
+#[test]
+fn a_light_scan_says_nothing_of_what_the_idr_lacks() {
+    let one = program(1, "one");
+    let mut watch = after(&[one], &[link(7, &one)]);
+    let hidden = [shown_by(one, REFERENCE)];
+    let unlisted = [BpfLinkRow { views: REFERENCE, ..link(7, &one) }];
+    let light = FakeRead { is_light: true, ..FakeRead::of(&[], &[]) };
+    assert_eq!(show(&mut watch, &hidden, &unlisted), NOTHING);
+    for _ in 0..5 {
+        assert_eq!(scan(&mut watch, &light), NOTHING);
+        assert!(watch.state.waits_for_next());
+    }
+    let lines = show(&mut watch, &hidden, &unlisted);
+    assert_eq!(lines, ["hidden program one 1 0x4 2"]);
+    for _ in 0..5 {
+        assert_eq!(scan(&mut watch, &light), NOTHING);
+    }
+    let lines = show(&mut watch, &[], &[]);
+    assert_eq!(lines, ["-link 7 of program one 1", "-program one 1"]);
+    // What the IDR had is gone without it.
+    let mut watch = after(&[one], &[]);
+    assert_eq!(scan(&mut watch, &light), ["-program one 1"]);
 }
 
 #[test]
