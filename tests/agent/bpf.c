@@ -1,4 +1,4 @@
-/* Programs, maps and links of eBPF, which the agent holds until it is told to close them. */
+/* Programs, maps and links of eBPF, which the agent holds until a command closes them. */
 #include "workload.h"
 
 #include <linux/bpf.h>

@@ -98,13 +98,13 @@ crate::layout! {
 /// `BPF_OBJ_NAME_LEN` (include/uapi/linux/bpf.h): bytes of a name with its NUL.
 pub const BPF_NAME_BYTES: usize = 16;
 /// `BPF_TAG_SIZE` (include/uapi/linux/bpf.h).
-pub const BPF_TAG_BYTES: usize = 8;
+const BPF_TAG_BYTES: usize = 8;
 /// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h).
 pub const BPF_INSTRUCTION_BYTES: u32 = 8;
 /// The kernel loads no larger programs (`BPF_COMPLEXITY_LIMIT_INSNS`, include/linux/bpf.h).
-const INSTRUCTIONS_MAX: u32 = 1 << 20;
+const BPF_INSTRUCTIONS_MAX: u32 = 1 << 20;
 /// Types beyond this number are none (`__MAX_BPF_PROG_TYPE` and its like are below 64).
-const KINDS_MAX: u32 = 256;
+const BPF_KINDS_MAX: u32 = 256;
 
 /// The decoded fields of a `struct bpf_prog`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -137,8 +137,8 @@ impl BpfProgram {
             aux: view.pointer(layout.aux),
             function: view.pointer(layout.bpf_func),
         };
-        let is_program = program.kind < KINDS_MAX
-            && (1..=INSTRUCTIONS_MAX).contains(&program.instructions)
+        let is_program = program.kind < BPF_KINDS_MAX
+            && (1..=BPF_INSTRUCTIONS_MAX).contains(&program.instructions)
             && program.aux.is_plausible();
         is_program.then_some(program)
     }
@@ -250,7 +250,7 @@ impl BpfMap {
             id: number(layout.id),
             name: name_of(view.bytes(layout.name)),
         };
-        (map.kind < KINDS_MAX).then_some(map)
+        (map.kind < BPF_KINDS_MAX).then_some(map)
     }
 
     /// The name without its NULs.

@@ -134,12 +134,11 @@ pub mod link_kind {
     pub const XDP: u32 = 6;
     pub const KPROBE_MULTI: u32 = 8;
     pub const TCX: u32 = 11;
-    pub const UPROBE_MULTI: u32 = 12;
     pub const NETKIT: u32 = 13;
 }
 
 /// Types beyond this number are none.
-const KINDS_MAX: u32 = 256;
+const LINK_KINDS_MAX: u32 = 256;
 
 /// The decoded fields of a `struct bpf_link`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -166,7 +165,7 @@ impl BpfLink {
             attach_kind: view.optional(layout.attach_type).map(|kind| kind as u32),
         };
         let leads_somewhere = link.program.is_null() || link.program.is_plausible();
-        (link.kind < KINDS_MAX && leads_somewhere).then_some(link)
+        (link.kind < LINK_KINDS_MAX && leads_somewhere).then_some(link)
     }
 }
 

@@ -29,7 +29,7 @@ pub use self::running::build_running;
 
 use self::alerts::Detection;
 use self::damage::Damage;
-use self::integrity::check;
+use self::integrity::{Integrity, check};
 use crate::attach::{attach_once, warn_losses};
 use crate::config::UserMemory;
 use crate::exit::{Exit, Failure, print, printed};
@@ -67,20 +67,12 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     let mut source = SourceMeter::new(source, Detail::Batches)?;
     let (attempts, walked) = look(&mut walker, &mut source, &kernel, scope, name)?;
     times.walked = walked;
-    let snapshot = walker.snapshot();
     let reads = source.counts();
-    let copied = kind_of_copy(source.source_mut());
     let hashing = Instant::now();
-    let contents =
-        kinds.contains(ScanKind::Processes).then(|| hash(snapshot, &limits, &mut source, &kernel));
-    let has_history = kinds.contains(ScanKind::ShellHistory) && user_memory.shell_history;
-    let length = limits.string_length as usize;
-    let history = has_history.then(|| remembered(&mut source, &kernel, snapshot, length));
-    let (commands, unread) = history.unwrap_or_default();
+    let wanted = (kinds, user_memory, scope);
+    let further = read_further(&mut walker, &mut source, &kernel, wanted, &limits);
+    let Further { contents, commands, unread, code } = further;
     times.hashed = hashing.elapsed();
-
-    let is_checked = kinds.contains(ScanKind::Integrity);
-    let code = is_checked.then(|| check(&mut walker, &mut source, &kernel, (scope, copied)));
     let snapshot = walker.snapshot();
     let extras = Extras { contents: contents.as_ref(), commands: &commands };
     let printing = Instant::now();
@@ -120,6 +112,36 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
         ));
     }
     Ok(verdict(&losses, &damage, request, messages))
+}
+
+/// What is read behind the snapshot.
+struct Further {
+    contents: Option<Contents>,
+    commands: Vec<HistoryCommand>,
+    /// Number of commands that are not in memory.
+    unread: u64,
+    code: Option<Integrity>,
+}
+
+/// Reads what the kinds need beside the snapshot.
+fn read_further(
+    walker: &mut Walker,
+    source: &mut SourceMeter<AnySource>,
+    kernel: &Kernel,
+    (kinds, user_memory, scope): (Kinds, UserMemory, Scope),
+    limits: &Limits,
+) -> Further {
+    let snapshot = walker.snapshot();
+    let has_files = kinds.contains(ScanKind::Processes);
+    let contents = has_files.then(|| hash(snapshot, limits, source, kernel));
+    let has_history = kinds.contains(ScanKind::ShellHistory) && user_memory.shell_history;
+    let length = limits.string_length as usize;
+    let history = has_history.then(|| remembered(source, kernel, snapshot, length));
+    let (commands, unread) = history.unwrap_or_default();
+    let copied = kind_of_copy(source.source_mut());
+    let is_checked = kinds.contains(ScanKind::Integrity);
+    let code = is_checked.then(|| check(walker, source, kernel, (scope, copied)));
+    Further { contents, commands, unread, code }
 }
 
 /// Runs the detectors, and prints what they and the walk have shown.

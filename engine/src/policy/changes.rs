@@ -87,21 +87,25 @@ impl Changes for Reporter<'_> {
             Change::ContainerTerminated { container } => {
                 self.container(cx, Activity::ContainerTerminated, container, None);
             }
-            Change::ModuleLoaded { .. }
-            | Change::ModuleUnloaded { .. }
-            | Change::ModuleChanged { .. }
-            | Change::ModuleHidden { .. } => self.module(cx, change),
-            Change::BpfProgramLoaded { .. }
-            | Change::BpfProgramUnloaded { .. }
-            | Change::BpfProgramAttached { .. }
-            | Change::BpfProgramDetached { .. }
-            | Change::BpfProgramHidden { .. }
-            | Change::BpfProgramDangerous { .. } => self.ebpf_program(cx, change),
             Change::BirthsMissed(births) => self.births_missed(cx, births),
             Change::LimitReached { limit, capacity, untracked } => {
                 self.limit(cx, limit, capacity, Some(untracked));
             }
             Change::LimitCleared { limit, capacity } => self.limit(cx, limit, capacity, None),
+            _ => self.kernel_change(cx, change),
+        }
+    }
+}
+
+impl Reporter<'_> {
+    /// Reports a change of the kernel's modules or of its eBPF programs.
+    fn kernel_change(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
+        match change {
+            Change::ModuleLoaded { .. }
+            | Change::ModuleUnloaded { .. }
+            | Change::ModuleChanged { .. }
+            | Change::ModuleHidden { .. } => self.module(cx, change),
+            _ => self.ebpf_program(cx, change),
         }
     }
 }

@@ -82,7 +82,7 @@ fn holder(snapshot: &Snapshot, process: Option<Index<ProcessRow>>) -> Option<u32
 
 /// Whether the IDR lacks an object, if the scan has read all of it: these views.
 fn is_unlisted(views: u16, complete: u16, idr: u16) -> Option<bool> {
-    (complete & idr != 0 && views & bpf_view::IDR == 0).then_some(true)
+    (complete & idr != 0 && views & bpf_view::PROGRAM_IDR == 0).then_some(true)
 }
 
 pub(super) fn program<'a>(
@@ -107,7 +107,7 @@ pub(super) fn program<'a>(
         ebpf_function: text(&row.function),
         ebpf_helpers: (!words.helpers.is_empty()).then_some(&words.helpers),
         ebpf_holder_process_id: holder(snapshot, row.holder),
-        ebpf_is_unlisted: is_unlisted(row.views, snapshot.bpf.complete, bpf_view::IDR),
+        ebpf_is_unlisted: is_unlisted(row.views, snapshot.bpf.complete, bpf_view::PROGRAM_IDR),
         ..EbpfObjectDetails::default()
     }
 }
@@ -193,8 +193,14 @@ mod tests {
 
     #[test]
     fn only_a_complete_list_lacks_an_object() {
-        assert_eq!(is_unlisted(bpf_view::SYMBOLS, bpf_view::IDR, bpf_view::IDR), Some(true));
-        assert_eq!(is_unlisted(bpf_view::SYMBOLS, bpf_view::SYMBOLS, bpf_view::IDR), None);
-        assert_eq!(is_unlisted(bpf_view::IDR, bpf_view::IDR, bpf_view::IDR), None);
+        assert_eq!(
+            is_unlisted(bpf_view::SYMBOLS, bpf_view::PROGRAM_IDR, bpf_view::PROGRAM_IDR),
+            Some(true)
+        );
+        assert_eq!(is_unlisted(bpf_view::SYMBOLS, bpf_view::SYMBOLS, bpf_view::PROGRAM_IDR), None);
+        assert_eq!(
+            is_unlisted(bpf_view::PROGRAM_IDR, bpf_view::PROGRAM_IDR, bpf_view::PROGRAM_IDR),
+            None
+        );
     }
 }

@@ -145,13 +145,13 @@ struct EbpfAlert<'a> {
 /// Why a program is hidden: the views that show it.
 fn hidden_reason(program: &BpfProgramFacts, scans: u32) -> ArrayString<REASON_BYTES_MAX> {
     let mut reason = ArrayString::new();
-    let shown = u16::from(program.views) & !bpf_view::IDR;
+    let shown = u16::from(program.views) & !bpf_view::PROGRAM_IDR;
     // The whole sentence fits: see the test of all views.
     let _ = write!(
         reason,
         "{} is not in {}, but in {}",
         subject(program),
-        names_of(bpf_view::IDR, ""),
+        names_of(bpf_view::PROGRAM_IDR, ""),
         names_of(shown, " and ")
     );
     // A copy of memory shows it once.

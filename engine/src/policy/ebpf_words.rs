@@ -21,7 +21,7 @@ const PLACE_BYTES_MAX: usize = 4 * BPF_PLACE_BYTES + 32;
 
 /// Each view with its words.
 const VIEWS: [(u16, EbpfProgramView, &str); EbpfProgramView::ALL.len()] = [
-    (bpf_view::IDR, EbpfProgramView::Idr, "the kernel's IDR of programs"),
+    (bpf_view::PROGRAM_IDR, EbpfProgramView::Idr, "the kernel's IDR of programs"),
     (bpf_view::SYMBOLS, EbpfProgramView::Symbols, "the list of symbols of eBPF"),
     (bpf_view::REFERENCE, EbpfProgramView::Reference, "what a link or a descriptor leads to"),
 ];
@@ -60,7 +60,7 @@ impl EbpfProgramWords {
             let called = HELPERS.iter().filter(|(bit, _)| program.helpers.has(*bit));
             words.helpers = called.map(|(_, helper)| *helper).collect();
             let views = u16::from(program.views);
-            if views & bpf_view::IDR == 0 {
+            if views & bpf_view::PROGRAM_IDR == 0 {
                 let shown = VIEWS.iter().filter(|(bit, ..)| views & bit != 0);
                 words.views = shown.map(|(_, view, _)| *view).collect();
             }

@@ -6,7 +6,7 @@
 //!
 //! * A program is *loaded* once, when the IDR has it. Those that the first read shows are the
 //!   baseline. It is *unloaded* when no view has it any more, and the IDR was read to its end. If
-//!   others were loaded during that read, two reads in a row must lack it. One that the IDR has
+//!   others were loaded during that read, two successive reads must lack it. One that the IDR has
 //!   lacked may only be shown by a descriptor, so scans must have looked at all of them.
 //! * Another number or time of load in the same place is an unload and a load.
 //! * A link with a program is *attached* once, when the IDR of links has it under a number: the
@@ -14,8 +14,8 @@
 //!   *detached* when it is gone as a program is, when it gets another program, or when two reads in
 //!   a row show that it has lost its place: its control group or interface has ended.
 //! * A program is *hidden* if a complete IDR lacks it, although it has references ([`hidden`]).
-//! * A program is *dangerous* if it calls one of [`BpfHelpers`]. That is told once, and of programs
-//!   of the baseline, too.
+//! * A program is *dangerous* if it calls one of [`BpfHelpers`]. It is reported once, also for
+//!   programs of the baseline.
 //!
 //! Not here: how they are read (`walk::bpf`), and which records follow (`policy`).
 
@@ -49,7 +49,7 @@ const SUSPECTS_MAX: usize = 8;
 /// Number of reads that must lack an object, or the place of a link, if others change meanwhile.
 const ABSENT_READS: u8 = 2;
 /// Number of reads after which the baseline is complete although no IDR was.
-const BEGINNING_READS_MAX: u32 = 16;
+const BPF_BEGINNING_READS_MAX: u32 = 16;
 /// How long an IDR may be incomplete before that is a gap.
 const BLOCKED_NS: i64 = 10 * SECOND_NS;
 
@@ -268,7 +268,7 @@ impl Bpf {
     fn end_read(&mut self, snapshot: &Snapshot, at: &BpfRead, now: Monotonic) {
         self.beginning_reads = self.beginning_reads.saturating_add(1);
         let has_all = at.is_complete && snapshot.bpf.stopped & bpf_view::LINK_IDR == 0;
-        self.has_baseline |= has_all || self.beginning_reads >= BEGINNING_READS_MAX;
+        self.has_baseline |= has_all || self.beginning_reads >= BPF_BEGINNING_READS_MAX;
         // What may have shown it was not looked at, or the IDR was not followed to its end.
         let is_partial = !at.is_complete || !at.has_descriptors;
         self.suspects.retain(|suspect| suspect.is_current || is_partial);
@@ -361,7 +361,7 @@ impl MachineState {
         is_quiet: bool,
         update: &mut Update<'_>,
     ) {
-        let is_listed = row.views & bpf_view::IDR != 0;
+        let is_listed = row.views & bpf_view::PROGRAM_IDR != 0;
         let is_missing = !is_listed && at.is_complete && row.references > 0;
         let is_known = self.bpf.programs.find(&BpfKey(row.address.0)).is_some();
         if !is_listed && !is_missing && !is_known {
@@ -426,14 +426,14 @@ impl MachineState {
         let is_whole = row.id != 0 && !row.program_address.is_null();
         let is_placeless = row.target == BpfTarget::Unknown;
         let Some(id) = self.bpf.links.find(&BpfKey(row.address.0)) else {
-            if is_whole && row.views & bpf_view::IDR != 0 {
+            if is_whole && row.views & bpf_view::PROGRAM_IDR != 0 {
                 self.attach(&facts, (row, program), is_quiet, update);
             }
             return;
         };
         let Some(tracked) = self.bpf.links.get_mut(id) else { return };
         tracked.absent_reads = 0;
-        tracked.is_listed = row.views & bpf_view::IDR != 0;
+        tracked.is_listed = row.views & bpf_view::PROGRAM_IDR != 0;
         let had_place = tracked.facts.place != BpfPlace::Unknown;
         let reads = tracked.placeless_reads.saturating_add(1);
         tracked.placeless_reads = if is_placeless && had_place { reads } else { 0 };

@@ -7,8 +7,7 @@ use panoptes_decoders::maybe::MaybeU32;
 
 use crate::walk::{BpfHelpers, BpfLinkRow, BpfProgramRow, BpfTarget, bpf_view};
 
-/// `BPF_OBJ_NAME_LEN` (include/uapi/linux/bpf.h): bytes of a name with its NUL.
-pub const BPF_NAME_BYTES: usize = 16;
+pub use panoptes_decoders::kernel::bpf::BPF_NAME_BYTES;
 /// Bytes of the name of a place. A longer one is cut.
 pub const BPF_PLACE_BYTES: usize = 36;
 
@@ -66,7 +65,7 @@ impl BpfProgramFacts {
 
     /// Whether the IDR has it.
     pub fn is_listed(&self) -> bool {
-        u16::from(self.views) & bpf_view::IDR != 0
+        u16::from(self.views) & bpf_view::PROGRAM_IDR != 0
     }
 
     /// Whether these are facts of another program that was loaded in the same place. A number that

@@ -87,12 +87,12 @@ impl Walker {
         let before = self.read_bpf_marks(memory);
         self.bpf.begin();
         let programs = self.read_idr(memory, before.idrs[0], BPF_PROGRAMS_MAX)
-            & self.read_wanted_programs(memory, bpf_view::IDR);
+            & self.read_wanted_programs(memory, bpf_view::PROGRAM_IDR);
         let symbols = self.read_bpf_symbols(memory, before.symbols);
         let links = self.read_idr(memory, before.idrs[2], BPF_LINKS_MAX)
-            & self.read_wanted_links(memory, bpf_view::IDR);
+            & self.read_wanted_links(memory, bpf_view::PROGRAM_IDR);
         let maps = self.read_idr(memory, before.idrs[1], BPF_MAPS_MAX)
-            & self.read_wanted_maps(memory, bpf_view::IDR);
+            & self.read_wanted_maps(memory, bpf_view::PROGRAM_IDR);
         self.read_references(memory);
         let is_rechecked = self.recheck_programs(memory, aux);
         let after = self.read_bpf_marks(memory);
@@ -103,7 +103,7 @@ impl Walker {
         let scan = &mut self.snapshot.bpf;
         let roots = &kernel.roots.bpf;
         let views = [
-            (bpf_view::IDR, roots.programs, programs && is_rechecked),
+            (bpf_view::PROGRAM_IDR, roots.programs, programs && is_rechecked),
             (bpf_view::SYMBOLS, roots.symbols, symbols),
             (bpf_view::LINK_IDR, roots.links, links),
             (bpf_view::MAP_IDR, roots.maps, maps),
@@ -223,7 +223,7 @@ impl Walker {
             let Some(map) = bytes.and_then(|bytes| BpfMap::decode(layout, bytes)) else {
                 is_whole = false;
                 let first = Some((WalkedStructure::BpfMap, address));
-                *undecoded = undecoded.or(first.filter(|_| view == bpf_view::IDR));
+                *undecoded = undecoded.or(first.filter(|_| view == bpf_view::PROGRAM_IDR));
                 return;
             };
             let row = BpfMapRow {
@@ -300,7 +300,7 @@ impl Walker {
     /// Reads the IDR again if it lacks a program, and drops those that have no reference any more.
     /// Returns whether this could be done.
     fn recheck_programs(&mut self, memory: &mut ScannedMemory<'_>, layout: &BpfProgAux) -> bool {
-        let is_missing = |row: &BpfProgramRow| row.views & bpf_view::IDR == 0;
+        let is_missing = |row: &BpfProgramRow| row.views & bpf_view::PROGRAM_IDR == 0;
         if !self.snapshot.bpf.programs.iter().any(is_missing) {
             return true;
         }
@@ -311,7 +311,7 @@ impl Walker {
         for at in 0..walk.wanted.len() {
             let row = walk.wanted.get(at).and_then(|&address| walk.program_at(address));
             if let Some(row) = scan.programs.at_mut(row) {
-                row.views |= bpf_view::IDR;
+                row.views |= bpf_view::PROGRAM_IDR;
             }
         }
         walk.wanted.clear();
@@ -391,7 +391,7 @@ impl Walker {
     fn end_bpf_read(&mut self, marks: BpfMarks) {
         let scan = &self.snapshot.bpf;
         let known = &mut self.bpf.known;
-        let is_settled = |row: &BpfProgramRow| row.views & bpf_view::IDR != 0;
+        let is_settled = |row: &BpfProgramRow| row.views & bpf_view::PROGRAM_IDR != 0;
         let is_settled = scan.quiet && scan.programs.iter().all(is_settled);
         let successive = if known.marks == marks { known.unsettled } else { 0 };
         known.unsettled = if is_settled { 0 } else { successive.saturating_add(1) };

@@ -106,10 +106,10 @@ impl Walker {
             let address = wanted[index];
             let link = bytes.and_then(|bytes| BpfLink::decode(layout, bytes));
             // A descriptor may lead to one that has just been freed.
-            let is_living = |link: &BpfLink| view == bpf_view::IDR || link.references != 0;
+            let is_living = |link: &BpfLink| view == bpf_view::PROGRAM_IDR || link.references != 0;
             let Some(link) = link.filter(is_living) else {
                 is_whole = false;
-                if view == bpf_view::IDR {
+                if view == bpf_view::PROGRAM_IDR {
                     losses.miss(WalkedStructure::BpfLink, address);
                 }
                 return;

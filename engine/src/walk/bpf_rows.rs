@@ -12,15 +12,14 @@ pub const BPF_PROGRAMS_MAX: usize = 1024;
 pub const BPF_MAPS_MAX: usize = 1024;
 /// Maximum number of links.
 pub const BPF_LINKS_MAX: usize = 1024;
-/// `BPF_OBJ_NAME_LEN` (include/uapi/linux/bpf.h): bytes of a name with its NUL.
-pub(super) const BPF_NAME_BYTES: usize = 16;
+pub(super) use panoptes_decoders::kernel::bpf::BPF_NAME_BYTES;
 /// Bytes of the name of a tracepoint that are read.
 pub(super) const TRACEPOINT_NAME_BYTES: usize = 64;
 
 /// The views that show a program, a map or a link, as bits.
 pub mod bpf_view {
     /// The IDR of the kind: what `BPF_PROG_GET_NEXT_ID` and its like list.
-    pub const IDR: u16 = 1;
+    pub const PROGRAM_IDR: u16 = 1;
     /// The list `bpf_kallsyms` of the images of programs.
     pub const SYMBOLS: u16 = 1 << 1;
     /// A link leads to it.

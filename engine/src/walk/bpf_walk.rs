@@ -15,7 +15,7 @@ use super::snapshot::{DentryRow, FileRow, Index, ProcessRow};
 
 /// Number of successive scans that read eBPF because the last read found something unsettled: a
 /// program that a view lacks, or whose helpers are unknown. After them, whole scans do.
-const UNSETTLED_SCANS_MAX: u32 = 64;
+const UNSETTLED_BPF_SCANS_MAX: u32 = 64;
 /// Maximum number of descriptors that lead to eBPF and are followed.
 const FILES_MAX: usize = 4096;
 /// Maximum number of symbols that are of no program. A program has some functions at most.
@@ -26,7 +26,7 @@ pub(super) const CHUNKS_MAX: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KnownProgram {
     pub(super) address: KernelVa,
-    /// Its number, by which another one in the same place is told from it.
+    /// Its number, which differs from that of another one in the same place.
     pub(super) id: u32,
     pub(super) helpers: Option<BpfHelpers>,
 }
@@ -99,7 +99,9 @@ impl KnownBpf {
 
     /// Whether what has these marks differs from the last read, or may soon.
     pub(super) fn must_read(&self, marks: &BpfMarks) -> bool {
-        !self.is_read || self.marks != *marks || (1..UNSETTLED_SCANS_MAX).contains(&self.unsettled)
+        !self.is_read
+            || self.marks != *marks
+            || (1..UNSETTLED_BPF_SCANS_MAX).contains(&self.unsettled)
     }
 
     pub(super) const fn is_read(&self) -> bool {

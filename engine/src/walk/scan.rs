@@ -102,14 +102,7 @@ impl Walker {
         }
         self.read_files(memory);
         memory.goes_on()?;
-        if scope.modules {
-            self.read_modules(memory, scope);
-            memory.goes_on()?;
-        }
-        if scope.bpf {
-            self.read_bpf(memory);
-            memory.goes_on()?;
-        }
+        self.read_code(memory, scope)?;
         self.read_without_descriptors(memory, scope)?;
         if scope.connections {
             self.read_connections(memory);
@@ -142,6 +135,19 @@ impl Walker {
             self.idle.end(origin);
         }
         Ok(&self.snapshot)
+    }
+
+    /// Reads what code the kernel has loaded: modules, and programs of eBPF.
+    fn read_code(&mut self, memory: &mut ScannedMemory<'_>, scope: Scope) -> Result<(), ScanError> {
+        if scope.modules {
+            self.read_modules(memory, scope);
+            memory.goes_on()?;
+        }
+        if scope.bpf {
+            self.read_bpf(memory);
+            memory.goes_on()?;
+        }
+        Ok(())
     }
 
     /// Reads what processes use without a descriptor.

@@ -24,7 +24,7 @@ fn row() -> BpfProgramRow {
         loaded_ns: 5_000_000_001,
         user_id: Some(1000),
         helpers: Some(BpfHelpers::default()),
-        views: bpf_view::IDR | bpf_view::SYMBOLS,
+        views: bpf_view::PROGRAM_IDR | bpf_view::SYMBOLS,
         references: 1,
         function: ArrayString::from("bpf_lsm_file_open").unwrap(),
         ..BpfProgramRow::default()

@@ -11,9 +11,9 @@ use crate::time::{RealTime, SECOND_NS};
 use crate::walk::{BpfScan, Snapshot, bpf_view};
 
 /// Number of quiet reads in which the IDR must lack a program.
-const QUIET_READS: u8 = 2;
+const QUIET_BPF_READS: u8 = 2;
 /// Number of any reads that must lack it, and the time from the first to the last of them.
-const READS: u8 = 8;
+const BPF_READS: u8 = 8;
 const READS_NS: i64 = SECOND_NS;
 
 /// What a read of programs proves.
@@ -40,7 +40,7 @@ impl BpfRead {
     pub(super) fn of(snapshot: &Snapshot, now: RealTime) -> Self {
         let BpfScan { complete, quiet, .. } = snapshot.bpf;
         Self {
-            is_complete: complete & bpf_view::IDR != 0,
+            is_complete: complete & bpf_view::PROGRAM_IDR != 0,
             has_links: complete & bpf_view::LINK_IDR != 0,
             has_descriptors: !snapshot.is_light && !snapshot.is_partial(),
             is_quiet: quiet,
@@ -84,6 +84,6 @@ impl SuspectedProgram {
         }
         let clocks = self.since_boot_ns.zip(at.boot_ns);
         let elapsed_ns = clocks.map_or(0, |(since, now)| now.saturating_sub(since));
-        self.quiet_reads >= QUIET_READS || self.reads >= READS && elapsed_ns >= READS_NS
+        self.quiet_reads >= QUIET_BPF_READS || self.reads >= BPF_READS && elapsed_ns >= READS_NS
     }
 }

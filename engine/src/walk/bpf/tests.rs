@@ -7,7 +7,7 @@ use crate::walk::snapshot::{DentryRow, FileRow, InodeRow, SuperBlockRow};
 use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
 use crate::walk::{BpfHelpers, BpfLinkRow, BpfScan, BpfTarget, ScanPart, Scope};
 
-const ALL: u16 = bpf_view::IDR | bpf_view::SYMBOLS | bpf_view::MAP_IDR | bpf_view::LINK_IDR;
+const ALL: u16 = bpf_view::PROGRAM_IDR | bpf_view::SYMBOLS | bpf_view::MAP_IDR | bpf_view::LINK_IDR;
 /// `BPF_PROG_TYPE_KPROBE` (include/uapi/linux/bpf.h).
 const KPROBE: u64 = 2;
 const CALL_BASE: u64 = 0xffff_ffff_8100_0000;
@@ -190,7 +190,7 @@ fn views(scan: &BpfScan) -> Vec<(u32, u16)> {
     scan.programs.iter().map(|row| (row.id, row.views)).collect()
 }
 
-const BOTH: u16 = bpf_view::IDR | bpf_view::SYMBOLS;
+const BOTH: u16 = bpf_view::PROGRAM_IDR | bpf_view::SYMBOLS;
 
 #[test]
 fn programs_are_read_with_what_they_lead_to() {
@@ -257,7 +257,7 @@ fn a_program_without_a_symbol_has_none_in_that_view() {
     let mut scene = BpfScene::new(2);
     let all = scene.programs.clone();
     scene.show(&all[..1]);
-    assert_eq!(views(scene.read()), [(1, BOTH), (2, bpf_view::IDR)]);
+    assert_eq!(views(scene.read()), [(1, BOTH), (2, bpf_view::PROGRAM_IDR)]);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn an_entry_of_the_idr_that_is_no_program_is_a_loss() {
     scene.list(&all);
     let scan = scene.read();
     assert_eq!(views(scan), [(1, BOTH), (2, BOTH)]);
-    assert_eq!(scan.stopped, bpf_view::IDR);
+    assert_eq!(scan.stopped, bpf_view::PROGRAM_IDR);
     assert_eq!(scene.losses(), (1, 0));
 }
 
@@ -332,7 +332,7 @@ fn maps_are_read_with_their_holders() {
     let [row, other] = scan.maps.as_slice() else { panic!("two maps") };
     assert_eq!((row.id, row.kind, row.name.as_str()), (9, 27, "events"));
     assert_eq!((row.key_bytes, row.value_bytes, row.entries_max), (4, 8, 256));
-    assert_eq!(row.views, bpf_view::IDR | bpf_view::REFERENCE);
+    assert_eq!(row.views, bpf_view::PROGRAM_IDR | bpf_view::REFERENCE);
     assert_eq!((row.holder.map(Index::position), other.holder), (Some(0), None));
 }
 
@@ -518,7 +518,7 @@ fn more_programs_than_there_is_room_for_are_a_loss() {
         scene.memory.put(slots + 8 * at as u64, leaf | 2);
     }
     let scan = scene.read();
-    assert_eq!((scan.programs.len(), scan.stopped), (BPF_PROGRAMS_MAX, bpf_view::IDR));
+    assert_eq!((scan.programs.len(), scan.stopped), (BPF_PROGRAMS_MAX, bpf_view::PROGRAM_IDR));
     assert_eq!(scene.walker.snapshot.losses.dropped, 1);
 }
 
