@@ -1,11 +1,51 @@
-//! Lists of the kernel, followed one link at a time, with a bound.
+//! Lists of the kernel, followed one link at a time, with a bound: at once, or in slices.
 
 use panoptes_decoders::address::KernelVa;
 
-use crate::kernel_code::context::CheckContext;
+use crate::kernel_code::context::{CheckContext, Cursor};
 
-/// Maximum number of objects in a list.
+/// Maximum number of objects in a list that is followed at once.
 pub(super) const OBJECTS_MAX: usize = 4096;
+
+/// How far a list was followed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Followed {
+    /// The rest is for the next slice.
+    Partly,
+    ToItsEnd,
+    /// A link could not be read, or there are more objects than a list may have.
+    Broken,
+}
+
+/// Follows a `struct list_head` in slices. `cursor.at` is the next link, and `cursor.count` the
+/// number of objects so far; both are zeros before the first slice and after the last one.
+pub(super) fn follow_in_slices(
+    cx: &mut CheckContext<'_>,
+    cursor: &mut Cursor,
+    (head, objects_max): (KernelVa, u64),
+    visit: &mut dyn FnMut(&mut CheckContext<'_>, KernelVa),
+) -> Followed {
+    if cursor.at == 0 {
+        cursor.at = cx.word(head).unwrap_or(0);
+    }
+    let end = loop {
+        if cursor.at == head.0 {
+            break Followed::ToItsEnd;
+        }
+        if cursor.at == 0 || cursor.count >= objects_max {
+            break Followed::Broken;
+        }
+        if !cx.has_budget() {
+            return Followed::Partly;
+        }
+        let link = KernelVa(cursor.at);
+        let Some(next) = cx.word(link) else { break Followed::Broken };
+        visit(cx, link);
+        (cursor.at, cursor.count) = (next, cursor.count + 1);
+    };
+    (cursor.at, cursor.count) = (0, 0);
+    end
+}
 
 /// Calls `visit` with each link of a `struct list_head`, without the head. Returns whether the list
 /// was followed to its end.

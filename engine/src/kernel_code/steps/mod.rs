@@ -9,19 +9,25 @@ mod later;
 mod lists;
 mod lsm;
 mod module_space;
+mod netfilter;
 mod network;
 mod notifiers;
 mod owners;
+mod packets;
 mod pages;
 mod pointers;
+mod proc_files;
+mod protocols;
 mod sites;
 mod system_calls;
+mod terminals;
 #[cfg(test)]
 mod testing;
 mod text;
 mod tracepoints;
 mod uprobes;
 mod words;
+mod work;
 
 use super::context::{CheckContext, Cursor, Progress};
 
@@ -41,6 +47,8 @@ pub(super) const STEPS: &[Step] = &[
     network::step,
     notifiers::step,
     files::step,
+    proc_files::step,
+    terminals::step,
     later::step,
     pointers::step,
     pages::step,
