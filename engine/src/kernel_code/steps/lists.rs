@@ -87,3 +87,57 @@ fn follow(
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Scene, va};
+    use super::*;
+    use crate::kernel_code::check::Check;
+    use crate::kernel_code::context::Progress;
+
+    const CHECK: Check = Check::Timers;
+    const MAX: u64 = 200;
+
+    /// Counts the objects of the list of modules.
+    fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
+        let head = cx.kernel().symbols.modules.unwrap_or_default();
+        let followed = follow_in_slices(cx, cursor, (head, MAX), &mut |cx, _| cx.checked(CHECK, 1));
+        match followed {
+            Followed::Partly => return Progress::More,
+            Followed::ToItsEnd => {}
+            Followed::Broken => cx.unread(CHECK),
+        }
+        assert_eq!(*cursor, Cursor::default(), "the next list begins anew");
+        Progress::Done
+    }
+
+    #[test]
+    fn a_list_is_followed_in_slices_to_its_end() {
+        let mut scene = Scene::new();
+        let head = scene.variable(16);
+        scene.kernel.symbols.modules = va(head);
+        for count in [0, 1, MAX] {
+            let links = (0..count).map(|_| scene.room(16)).collect::<Vec<_>>();
+            scene.list(head, &links);
+            let outcome = scene.run(step);
+            let facts = outcome.facts(CHECK);
+            assert_eq!((facts.places, facts.unread), (count, 0));
+            assert_eq!(outcome.slices > 1, count == MAX);
+        }
+    }
+
+    #[test]
+    fn a_list_without_an_end_or_with_a_lost_link_is_broken() {
+        let mut scene = Scene::new();
+        let (head, link) = (scene.variable(16), scene.room(16));
+        scene.kernel.symbols.modules = va(head);
+        for (next, count) in [(link, MAX), (0, 1), (8, 1)] {
+            scene.list(head, &[link]);
+            scene.put(link, next);
+            let facts = scene.run(step).facts(CHECK);
+            assert_eq!((facts.places, facts.unread), (count, 1));
+        }
+        scene.put(head, 0);
+        assert_eq!(scene.run(step).facts(CHECK).unread, 1);
+    }
+}

@@ -93,17 +93,23 @@ mod tests {
         let mut scene = Scene::new();
         let (head, net) = (scene.variable(16), scene.structure());
         scene.kernel.symbols.net_namespace_list = va(head);
-        let [link, devices] = ["list", "dev_base_head"].map(|field| scene.field(net, "net", field));
-        scene.list(head, &[link]);
-        for (at, next) in [(link, link), (devices, devices + 64)] {
-            scene.list(devices, &[]);
+        let [link, devices, all, by_type] =
+            ["list", "dev_base_head", "ptype_all", "ptype_specific"]
+                .map(|field| scene.field(net, "net", field));
+        [devices, all, by_type].into_iter().for_each(|list| scene.list(list, &[]));
+        for list in [link, devices] {
             scene.list(head, &[link]);
-            let before = scene.run(step);
-            assert!(OF_NAMESPACES.iter().all(|&check| before.facts(check).unread == 0));
-            scene.put(at, next);
+            scene.list(devices, &[]);
+            let outcome = scene.run(step);
+            assert!(OF_NAMESPACES.iter().all(|&check| outcome.facts(check).unread == 0));
+            scene.put(list, 0);
             let outcome = scene.run(step);
             assert!(OF_NAMESPACES.iter().all(|&check| outcome.facts(check).unread > 0));
-            assert!(at == devices || outcome.slices > 1, "many namespaces take several slices");
         }
+        scene.list(head, &[link]);
+        scene.list(devices, &[]);
+        scene.kernel.layouts.net_device_hooks = None;
+        let outcome = scene.run(step);
+        assert!(OF_NAMESPACES.iter().all(|&check| outcome.facts(check).not_checked.is_some()));
     }
 }

@@ -228,16 +228,26 @@ mod tests {
     /// A folder /proc with a folder of two files, and /proc/net of one namespace with a file.
     struct Proc {
         scene: Scene,
-        root: u64,
         folder: u64,
         files: [u64; 2],
         of_net: u64,
         net: u64,
     }
 
+    /// Offset of the node in an entry.
+    const NODE: u64 = 512;
+
+    const fn node(entry: u64) -> u64 {
+        entry + NODE
+    }
+
     impl Proc {
         fn new() -> Self {
             let mut scene = Scene::new();
+            // Room for a whole node.
+            if let Some(layout) = &mut scene.kernel.layouts.proc_dir_entry {
+                layout.subdir_node.offset = NODE as u32;
+            }
             let (root, namespaces) = (scene.variable(1024), scene.variable(16));
             scene.kernel.symbols.proc_root = va(root);
             scene.kernel.symbols.net_namespace_list = va(namespaces);
@@ -245,11 +255,11 @@ mod tests {
             let link = scene.field(net, "net", "list");
             scene.list(namespaces, &[link]);
             scene.set(net, "net", "proc_net", proc_net);
-            let mut proc = Self { scene, root, folder, files: [first, second], of_net, net };
+            let mut proc = Self { scene, folder, files: [first, second], of_net, net };
             proc.put_in(root, folder, "folder");
             // The second file is the right child of the first one.
             proc.put_in(folder, first, "first");
-            let (above, node) = (proc.node(first), proc.node(second));
+            let (above, node) = (node(first), node(second));
             proc.scene.set(above, "rb_node", "rb_right", node);
             proc.scene.set(node, "rb_node", "__rb_parent_color", above | 1);
             proc.scene.set(second, "proc_dir_entry", "parent", folder);
@@ -260,13 +270,9 @@ mod tests {
             proc
         }
 
-        fn node(&self, entry: u64) -> u64 {
-            self.scene.field(entry, "proc_dir_entry", "subdir_node")
-        }
-
         /// Puts the first entry into a folder.
         fn put_in(&mut self, folder: u64, entry: u64, name: &str) {
-            let (node, name) = (self.node(entry), self.scene.text(name));
+            let (node, name) = (node(entry), self.scene.text(name));
             self.scene.set(folder, "proc_dir_entry", "subdir", node);
             self.scene.set(entry, "proc_dir_entry", "parent", folder);
             self.scene.set(entry, "proc_dir_entry", "name", name);
@@ -318,7 +324,7 @@ mod tests {
         assert!(!proc.scene.run(step).holds(CHECK));
         proc.scene.kernel = whole;
         // A folder that is in itself.
-        let node = proc.node(proc.folder);
+        let node = node(proc.folder);
         proc.scene.set(proc.files[0], "proc_dir_entry", "subdir", node);
         let endless = proc.scene.run(step);
         assert!(endless.facts(CHECK).not_checked.is_some() && endless.slices > 1);

@@ -178,14 +178,15 @@ mod tests {
     #[test]
     fn the_functions_before_the_name_of_a_protocol_are_checked() {
         let (mut scene, _) = scene();
-        let (stray, proto) = (scene.stray_code(), scene.structure() + 64);
+        let (stray, proto) = (scene.stray_code(), scene.structure());
         let head = scene.kernel.symbols.proto_list.unwrap_or_default().0;
-        let (node, name) = (128, scene.field(proto, "proto", "name"));
-        // The link stands behind the name.
+        let (node, name) = (128, 64);
+        // The name stands behind the functions, and the link behind the name.
         if let Some(layout) = &mut scene.kernel.layouts.proto {
+            layout.name.offset = name;
             layout.node.as_mut().unwrap().offset = node;
         }
-        scene.put_bytes(name, b"TCP\0");
+        scene.put_bytes(proto + u64::from(name), b"TCP\0");
         scene.list(head, &[proto + u64::from(node)]);
         assert!(scene.run(step).holds(CHECK));
         scene.put(proto + 8, stray);
