@@ -177,6 +177,15 @@ symbols! {
     pm_chain_head: "pm_chain_head",
     task_exit_notifier: "task_exit_notifier",
     munmap_notifier: "munmap_notifier",
+    usb_notifier_list: "usb_notifier_list",
+    oom_notify_list: "oom_notify_list",
+    acpi_chain_head: "acpi_chain_head",
+    fb_notifier_list: "fb_notifier_list",
+    netevent_notif_chain: "netevent_notif_chain",
+    inetaddr_validator_chain: "inetaddr_validator_chain",
+    inet6addr_validator_chain: "inet6addr_validator_chain",
+    power_off_handler_list: "power_off_handler_list",
+    x86_mce_decoder_chain: "x86_mce_decoder_chain",
     /// Offsets of all tracepoints (include/asm-generic/vmlinux.lds.h).
     start_tracepoints: "__start___tracepoints_ptrs",
     stop_tracepoints: "__stop___tracepoints_ptrs",
@@ -192,6 +201,9 @@ symbols! {
     net_families: "net_families",
     inet_protos: "inet_protos",
     inet6_protos: "inet6_protos",
+    /// Lists of the kinds of sockets of IP, by their types (net/ipv4/af_inet.c, net/ipv6).
+    inetsw: "inetsw",
+    inetsw6: "inetsw6",
     /// List of all super blocks (fs/super.c).
     super_blocks: "super_blocks",
     /// The folder /proc (fs/proc/root.c).

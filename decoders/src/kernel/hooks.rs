@@ -60,6 +60,37 @@ crate::layout! {
         /// Heads of the lists of packet types of the namespace. Since v6.14.
         ptype_all?: ["ptype_all"],
         ptype_specific?: ["ptype_specific"],
+        /// `struct proc_dir_entry *` of `/proc/net`. Only with `CONFIG_PROC_FS`.
+        proc_net?: ["proc_net"],
+    }
+}
+
+crate::layout! {
+    /// The hooks in `struct net_device` (include/linux/netdevice.h).
+    pub struct NetDeviceHooks("net_device") {
+        /// The function that takes all packets of the device: that of a bridge or of a bond.
+        rx_handler: ["rx_handler"],
+        /// Heads of lists of packet types.
+        ptype_all: ["ptype_all"],
+        ptype_specific: ["ptype_specific"],
+        /// `struct net_device_ops *`
+        netdev_ops: ["netdev_ops"],
+        /// `struct header_ops *`
+        header_ops?: ["header_ops"],
+        /// `struct nf_hook_entries *`, each with its own option; the second one since v5.16.
+        nf_hooks_ingress?: ["nf_hooks_ingress"],
+        nf_hooks_egress?: ["nf_hooks_egress"],
+    }
+}
+
+crate::layout! {
+    /// `struct inet_protosw` (include/net/protocol.h): a kind of socket of IP.
+    pub struct InetProtosw("inet_protosw") {
+        list: ["list"],
+        /// `struct proto *`
+        prot: ["prot"],
+        /// `struct proto_ops *`
+        ops: ["ops"],
     }
 }
 
@@ -86,6 +117,8 @@ crate::layout! {
         lh: ["lh"],
         load_binary: ["load_binary"],
         core_dump?: ["core_dump"],
+        /// Up to v6.14.
+        load_shlib?: ["load_shlib"],
     }
 }
 
@@ -105,6 +138,8 @@ crate::layout! {
         s_list: ["s_list"],
         s_op: ["s_op"],
         s_root: ["s_root"],
+        /// `struct dentry_operations *`: the default of its dentries.
+        s_d_op?: ["s_d_op", "__s_d_op"],
         /// The name of its type, and others of its own.
         s_id?: ["s_id"],
     }
@@ -142,6 +177,10 @@ crate::layout! {
         subdir_node: ["subdir_node"],
         /// A C string.
         name: ["name"],
+        /// The function that is called when the file is written, of files without a table.
+        write?: ["write"],
+        /// `struct dentry_operations *`
+        proc_dops?: ["proc_dops"],
     }
 }
 
@@ -150,6 +189,30 @@ crate::layout! {
     pub struct TtyDriver("tty_driver") {
         tty_drivers: ["tty_drivers"],
         /// `struct tty_operations *`
+        ops: ["ops"],
+        /// A C string.
+        name: ["name"],
+        /// Number of terminals.
+        num: ["num"],
+        /// An array of as many `struct tty_struct *`; null for pseudoterminals.
+        ttys: ["ttys"],
+    }
+}
+
+crate::layout! {
+    /// The functions of a `struct tty_struct` (include/linux/tty.h).
+    pub struct TtyOps("tty_struct") {
+        /// `struct tty_operations *`
+        ops: ["ops"],
+        /// `struct tty_ldisc *`; null while it changes.
+        ldisc: ["ldisc"],
+    }
+}
+
+crate::layout! {
+    /// `struct tty_ldisc` (include/linux/tty_ldisc.h).
+    pub struct TtyLdisc("tty_ldisc") {
+        /// `struct tty_ldisc_ops *`
         ops: ["ops"],
     }
 }
@@ -173,6 +236,38 @@ crate::layout! {
     pub struct Kthread("kthread") {
         /// Since v5.8.
         threadfn?: ["threadfn"],
+        /// What the function is called with.
+        data: ["data"],
+    }
+}
+
+crate::layout! {
+    /// `struct worker` (kernel/workqueue_internal.h): a thread that does work.
+    pub struct Worker("worker") {
+        /// The function that it executes now.
+        current_func: ["current_func"],
+        /// `struct worker_pool *`; null if it helps others.
+        pool: ["pool"],
+        /// Link among the workers of its pool.
+        node: ["node"],
+    }
+}
+
+crate::layout! {
+    /// `struct worker_pool` (kernel/workqueue.c).
+    pub struct WorkerPool("worker_pool") {
+        /// Head of the list of work that waits.
+        worklist: ["worklist"],
+        /// Head of the list of workers.
+        workers: ["workers"],
+    }
+}
+
+crate::layout! {
+    /// `struct work_struct` (include/linux/workqueue_types.h).
+    pub struct WorkStruct("work_struct") {
+        entry: ["entry"],
+        func: ["func"],
     }
 }
 

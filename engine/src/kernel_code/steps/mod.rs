@@ -12,17 +12,23 @@ mod lists;
 mod lsm;
 mod module_space;
 mod module_text;
+mod netfilter;
 mod network;
 mod notifiers;
 mod owners;
+mod packets;
 mod pages;
 mod pointers;
+mod proc_files;
+mod protocols;
 mod sites;
 mod system_calls;
+mod terminals;
 mod text;
 mod tracepoints;
 mod uprobes;
 mod words;
+mod work;
 
 #[cfg(test)]
 #[path = "tests/scene.rs"]
@@ -46,6 +52,8 @@ pub(super) const STEPS: &[Step] = &[
     network::step,
     notifiers::step,
     files::step,
+    proc_files::step,
+    terminals::step,
     later::step,
     pointers::step,
     pages::step,

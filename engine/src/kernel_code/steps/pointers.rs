@@ -105,3 +105,84 @@ fn has_only_traps(cx: &mut CheckContext<'_>, address: KernelVa) -> bool {
     let bytes = cx.read(page, PAGE_BYTES as u32);
     bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == TRAP))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Scene, va};
+    use super::*;
+
+    const MODULE: Owner = Owner::Module(KernelVa(1));
+    /// Bytes of each part: not a multiple of what is read at once.
+    const BYTES: u64 = READ_BYTES_MAX as u64 + 4096;
+    const CHECKS: [Check; 2] = [Check::ReadOnlyPointers, Check::WritablePointers];
+
+    /// A kernel with read-only data and with writable data, and where both begin.
+    fn scene() -> (Scene, [u64; 2]) {
+        let mut scene = Scene::new();
+        let [read_only, writable] = [0; 2].map(|_| scene.variable(BYTES));
+        let symbols = &mut scene.kernel.symbols;
+        (symbols.start_rodata, symbols.end_rodata) = (va(read_only), va(read_only + BYTES));
+        (symbols.sdata, symbols.edata) = (va(writable), va(writable + BYTES));
+        (scene, [read_only, writable])
+    }
+
+    #[test]
+    fn each_word_is_checked() {
+        let (mut scene, starts) = scene();
+        let (stray, module, data) =
+            (scene.stray_code(), scene.code_of(MODULE), scene.module_data());
+        let bpf = scene.code_of(Owner::Bpf);
+        for (check, start) in CHECKS.into_iter().zip(starts) {
+            for place in [start, start + BYTES - 8] {
+                for target in [start, data, bpf, u64::MAX, 0] {
+                    scene.put(place, target);
+                    let outcome = scene.run(step);
+                    assert!(CHECKS.iter().all(|&check| outcome.holds(check)));
+                    assert_eq!(outcome.facts(check).places, BYTES / 8);
+                }
+                scene.put(place, stray);
+                assert_eq!(scene.run(step).hooks(check), [(place, stray)]);
+                // A table that is linked with the kernel does not lead to a module; variables may.
+                scene.put(place, module);
+                let outcome = scene.run(step);
+                let is_read_only = check == Check::ReadOnlyPointers;
+                assert_eq!(outcome.hooks(check).len(), usize::from(is_read_only));
+                assert!(outcome.violations.iter().all(|violation| violation.owner == MODULE));
+                scene.put(place, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_registers_and_memory_without_code_are_no_targets() {
+        let (mut scene, [read_only, _]) = scene();
+        let page = REGISTERS[1].start;
+        scene.map(page, true);
+        scene.put(read_only, page + 0x15);
+        assert!(scene.run(step).holds(Check::ReadOnlyPointers));
+        let traps = scene.stray_code();
+        scene.put(read_only, traps + 8);
+        assert_eq!(scene.run(step).hooks(Check::ReadOnlyPointers), [(read_only, traps + 8)]);
+        scene.put_bytes(traps, &[TRAP; PAGE_BYTES as usize]);
+        assert!(scene.run(step).holds(Check::ReadOnlyPointers));
+    }
+
+    #[test]
+    fn data_that_is_not_looked_at_does_not_hold() {
+        let (mut scene, [read_only, writable]) = scene();
+        scene.lose(read_only + READ_BYTES_MAX as u64);
+        let outcome = scene.run(step);
+        assert_eq!(outcome.facts(Check::ReadOnlyPointers).unread, 1);
+        assert!(outcome.holds(Check::WritablePointers));
+        scene.kernel.symbols.end_rodata = None;
+        scene.kernel.symbols.edata = va(scene.kernel.space.image.end + 8);
+        let outcome = scene.run(step);
+        assert!(CHECKS.iter().all(|&check| outcome.facts(check).not_checked.is_some()));
+        scene.kernel.symbols.edata = va(writable + BYTES);
+        let data = scene.module_data();
+        for index in 0..POINTERS_MAX as u64 {
+            scene.put(writable + 8 * index, data);
+        }
+        assert!(scene.run(step).facts(Check::WritablePointers).not_checked.is_some());
+    }
+}

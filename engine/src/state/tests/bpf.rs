@@ -9,7 +9,7 @@ use super::world::{BOOT_NS, two_processes};
 use crate::state::bpf::{BPF_LINKS_TRACKED_MAX, BPF_PROGRAMS_TRACKED_MAX};
 use crate::state::{Change, ScanContext, StateSettings};
 use crate::time::SECOND_NS;
-use crate::walk::bpf_view::{PROGRAM_IDR as IDR, LINK_IDR, MAP_IDR, REFERENCE, SYMBOLS};
+use crate::walk::bpf_view::{LINK_IDR, MAP_IDR, PROGRAM_IDR as IDR, REFERENCE, SYMBOLS};
 use crate::walk::{BpfHelpers, BpfLinkRow, BpfProgramRow, BpfTarget, MemoryCopyMode, ProcessRow};
 
 const ALL: u16 = IDR | SYMBOLS | MAP_IDR | LINK_IDR;
