@@ -270,3 +270,6 @@ fn report(cx: &mut CheckContext<'_>, cursor: &mut Cursor, piece: &Piece, check: 
     let owner = cx.owner_of(place);
     cx.violation(Violation { owner, ..Violation::new(check, place, KernelVa::NULL) });
 }
+
+#[cfg(test)]
+mod tests;
