@@ -109,6 +109,10 @@ fn walk(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<u64> {
                             is_user: of_entry & USER != 0,
                         };
                         judge(cx, cursor, &piece);
+                        // A piece may have been read: the others wait for the next slice.
+                        if !cx.has_budget() {
+                            return next_of(address, bytes);
+                        }
                     }
                     PageTableEntry::Page(_) | PageTableEntry::NotPresent => (),
                 }
@@ -184,10 +188,14 @@ fn is_owned(cx: &CheckContext<'_>, piece: &Piece) -> bool {
 }
 
 /// Whether a piece has nothing but traps: the kernel's cache of executable memory fills what is not
-/// used (`execmem`, mm/execmem.c, since v6.13).
+/// used (`execmem`, mm/execmem.c, since v6.13), in pieces of `PMD_SIZE` at most.
 fn is_filled_with_traps(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
     /// Pieces are read in parts of so many bytes.
     const PART: u64 = 32 << 10;
+    const PIECE_MAX: u64 = 2 << 20;
+    if piece.bytes > PIECE_MAX {
+        return false;
+    }
     let mut at = 0;
     while at < piece.bytes {
         let length = (piece.bytes - at).min(PART);
@@ -262,3 +270,6 @@ fn report(cx: &mut CheckContext<'_>, cursor: &mut Cursor, piece: &Piece, check: 
     let owner = cx.owner_of(place);
     cx.violation(Violation { owner, ..Violation::new(check, place, KernelVa::NULL) });
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,12 +76,15 @@ impl Members for Fields {
 struct Memory {
     pages: HashMap<u64, Vec<u8>>,
     missing: HashSet<u64>,
+    /// What every byte has that nothing was put beside.
+    rest: u8,
 }
 
 impl Memory {
     fn put(&mut self, at: u64, bytes: &[u8]) {
         for (at, &byte) in (at..).zip(bytes) {
-            let page = self.pages.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize]);
+            let page =
+                self.pages.entry(at / PAGE).or_insert_with(|| vec![self.rest; PAGE as usize]);
             page[(at % PAGE) as usize] = byte;
         }
     }
@@ -95,11 +98,19 @@ impl Memory {
 impl MemorySource for Memory {
     fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         ReadRequest::answer_each(requests, arena, |address, bytes| {
-            for (at, byte) in (address..).zip(bytes) {
+            let (mut at, mut bytes) = (address, bytes);
+            while !bytes.is_empty() {
                 if self.missing.contains(&(at / PAGE)) {
                     return ReadOutcome::NotBacked;
                 }
-                *byte = self.pages.get(&(at / PAGE)).map_or(0, |page| page[(at % PAGE) as usize]);
+                let start = (at % PAGE) as usize;
+                let length = bytes.len().min(PAGE as usize - start);
+                let (piece, rest) = bytes.split_at_mut(length);
+                match self.pages.get(&(at / PAGE)) {
+                    Some(page) => piece.copy_from_slice(&page[start..start + length]),
+                    None => piece.fill(self.rest),
+                }
+                (at, bytes) = (at.wrapping_add(length as u64), rest);
             }
             ReadOutcome::Read
         });
@@ -117,6 +128,8 @@ pub(super) struct Outcome {
     pub(super) violations: Vec<Violation>,
     /// Number of slices that it took.
     pub(super) slices: usize,
+    /// The most bytes that a slice has read.
+    pub(super) slice_bytes: usize,
 }
 
 impl Outcome {
@@ -252,26 +265,52 @@ impl Scene {
         self.owners.sort();
     }
 
+    /// The owner of an address.
+    pub(super) fn owner_of(&self, at: u64) -> Owner {
+        self.owners.owner_of(KernelVa(at))
+    }
+
     /// Leaves no owners but the kernel.
     pub(super) fn disown_all(&mut self) {
         self.owners.begin(self.kernel.text(), &ModuleScan::default());
     }
 
-    /// Maps a page of zeros at any address that is not linear.
+    /// Maps a page of zeros at any address.
     pub(super) fn map(&mut self, at: u64, is_executable: bool) {
-        let mut table = self.kernel.space.root.0;
-        for level in (2..=4_u32).rev() {
-            let entry = self.kernel.space.levels.entry_address(PhysicalAddress(table), at, level).0;
+        let flags = if is_executable { 0 } else { NOT_EXECUTABLE };
+        let leaf = self.page() | PRESENT_WRITABLE | flags;
+        self.set_entry(at, 1, leaf);
+    }
+
+    /// Sets the entry of a level of page tables for an address. Makes the tables above it.
+    pub(super) fn set_entry(&mut self, at: u64, level: u32, value: u64) {
+        let mut table = self.kernel.space.root;
+        for upper in (level + 1..=4).rev() {
+            let entry = self.kernel.space.levels.entry_address(table, at, upper).0;
             if self.memory.word(entry) == 0 {
                 let lower = self.page() | PRESENT_WRITABLE;
                 self.memory.put(entry, &lower.to_le_bytes());
             }
-            table = self.memory.word(entry) & ADDRESS_BITS;
+            table = PhysicalAddress(self.memory.word(entry) & ADDRESS_BITS);
         }
-        let entry = self.kernel.space.levels.entry_address(PhysicalAddress(table), at, 1).0;
-        let flags = if is_executable { 0 } else { NOT_EXECUTABLE };
-        let leaf = self.page() | PRESENT_WRITABLE | flags;
-        self.memory.put(entry, &leaf.to_le_bytes());
+        let entry = self.kernel.space.levels.entry_address(table, at, level).0;
+        self.memory.put(entry, &value.to_le_bytes());
+    }
+
+    /// The entry of a level of page tables for an address that has one.
+    pub(super) fn entry(&self, at: u64, level: u32) -> u64 {
+        let (mut table, mut entry) = (self.kernel.space.root, 0);
+        for upper in (level..=4).rev() {
+            let place = self.kernel.space.levels.entry_address(table, at, upper).0;
+            entry = self.memory.word(place);
+            table = PhysicalAddress(entry & ADDRESS_BITS);
+        }
+        entry
+    }
+
+    /// Fills all memory that nothing was put into.
+    pub(super) const fn fill(&mut self, byte: u8) {
+        self.memory.rest = byte;
     }
 
     fn page(&mut self) -> u64 {
@@ -357,6 +396,12 @@ impl Scene {
         self.memory.missing.insert(page);
     }
 
+    /// Takes the table of a level that maps an address out of memory.
+    pub(super) fn lose_table(&mut self, at: u64, level: u32) {
+        let table = self.entry(at, level + 1) & ADDRESS_BITS;
+        self.memory.missing.insert(table / PAGE);
+    }
+
     /// Runs a step to its end.
     pub(super) fn run(&mut self, step: Step) -> Outcome {
         let arena_bytes = 2 * READ_BYTES_MAX as usize;
@@ -365,7 +410,7 @@ impl Scene {
         let mut facts = [CheckFacts::default(); CHECKS];
         let mut violations = Violations::new();
         violations.begin_round();
-        let mut cursor = Cursor::default();
+        let (mut cursor, mut slice_bytes) = (Cursor::default(), 0);
         for slices in 1..SLICES_MAX {
             let mut context = CheckContext {
                 source: &mut self.memory,
@@ -381,9 +426,11 @@ impl Scene {
                 bytes_left: SLICE_BYTES,
                 bytes_read: 0,
             };
-            if step(&mut context, &mut cursor) == Progress::Done {
+            let progress = step(&mut context, &mut cursor);
+            slice_bytes = slice_bytes.max(context.bytes_read);
+            if progress == Progress::Done {
                 let rows = violations.confirmed(1).map(|row| row.violation.clone());
-                return Outcome { facts, violations: rows.collect(), slices };
+                return Outcome { facts, violations: rows.collect(), slices, slice_bytes };
             }
         }
         panic!("the step has no end");
