@@ -21,10 +21,10 @@ pub(super) fn check_shared(cx: &mut CheckContext<'_>) {
         hotdata.and_then(|(at, layout)| Some(at.plus(layout.ptype_all?.offset.into())));
     // Since v6.14, each namespace has a list of its own.
     let is_in_namespaces = layouts.net_hooks.as_ref().is_some_and(|it| it.ptype_all.is_some());
-    match symbols.ptype_all.or(of_hotdata) {
-        Some(head) => check_types(cx, head, ALL),
-        None if is_in_namespaces => {}
-        None => cx.not_checked(CHECK, "the list of those that receive all packets is unknown"),
+    let heads = [symbols.ptype_all, of_hotdata];
+    heads.into_iter().flatten().for_each(|head| check_types(cx, head, ALL));
+    if heads == [None; 2] && !is_in_namespaces {
+        cx.not_checked(CHECK, "the list of those that receive all packets is unknown");
     }
     match symbols.ptype_base {
         Some(base) => {
