@@ -31,9 +31,9 @@ pub(super) struct CodeBlock {
 /// What one machine's kernel was: hashes, and copies of the functions that matter most.
 #[derive(Debug)]
 pub(super) struct Baseline {
-    /// Of the code, in the order of addresses.
+    /// The blocks of the code, in the order of addresses.
     pub(super) code: Vec<CodeBlock>,
-    /// Of the read-only data.
+    /// The hashes of the blocks of read-only data.
     pub(super) data: Vec<u32>,
     pub(super) copies: CodeCopies,
     pub(super) modules: ModuleParts,
