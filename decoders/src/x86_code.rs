@@ -61,16 +61,18 @@ struct Operands {
     immediate: usize,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside what may be none")]
 const fn plain(immediate: usize) -> Option<Operands> {
     Some(Operands { has_modrm: false, immediate })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside what may be none")]
 const fn modrm(immediate: usize) -> Option<Operands> {
     Some(Operands { has_modrm: true, immediate })
 }
 
-/// Decodes the instruction at the start of `code`, which is at the address `at`. `None` if the bytes
-/// are no instruction of 64-bit mode, or if they end before it does.
+/// Decodes the instruction at the start of `code`, which is at the address `at`. `None` if the
+/// bytes are no instruction of 64-bit mode, or if they end before it does.
 pub fn decode(code: &[u8], at: KernelVa) -> Option<Instruction> {
     let (prefixes, start) = prefixes(code)?;
     let opcode = *code.get(start)?;
@@ -307,7 +309,7 @@ mod tests {
             (&[0x48, 0xcf], Flow::End),
             (&[0x48, 0x0f, 0x07], Flow::End),
             (&[0xb8, 1, 0, 0, 0], Flow::Next),
-            // A probe, or a warning: the function goes on.
+            // A probe, or a warning: the function continues.
             (&[0xcc], Flow::Next),
             (&[0x0f, 0x0b], Flow::Next),
         ];

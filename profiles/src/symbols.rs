@@ -240,6 +240,22 @@ symbols! {
     static_call_text_end: "__static_call_text_end",
     /// Holds the first `struct ftrace_page` (kernel/trace/ftrace.c).
     ftrace_pages_start: "ftrace_pages_start",
+    /// All programs of eBPF by their numbers (kernel/bpf/syscall.c), as the next two.
+    prog_idr: "prog_idr",
+    /// All maps.
+    map_idr: "map_idr",
+    /// All links.
+    link_idr: "link_idr",
+    /// What calls of helpers count from (kernel/bpf/core.c).
+    bpf_call_base: "__bpf_call_base",
+    /// Helper that writes to the memory of a process (kernel/trace/bpf_trace.c), as the next three.
+    bpf_probe_write_user: "bpf_probe_write_user",
+    /// Lets a function return another value.
+    bpf_override_return: "bpf_override_return",
+    /// Sends a signal to a process.
+    bpf_send_signal: "bpf_send_signal",
+    /// Sends a signal to a thread.
+    bpf_send_signal_thread: "bpf_send_signal_thread",
     /// Where ftrace's own code calls a handler (arch/x86/kernel/ftrace_64.S); the last one up to
     /// v5.17.
     ftrace_call: "ftrace_call",

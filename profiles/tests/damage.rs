@@ -262,7 +262,7 @@ fn indispensable(kind: Kind) -> BTreeSet<u64> {
         zero_page(&mut guest, page);
         match find(&mut guest, &DiscoveryOptions { files: &file, ..DiscoveryOptions::default() }) {
             Ok(profile) => {
-                assert_eq!(profile.layouts, whole.layouts);
+                assert_eq!(*profile.layouts, whole.layouts);
                 assert_eq!(profile.space.direct_map.start, whole.direct_map(), "{page:#x}");
             }
             Err(error) => {

@@ -95,6 +95,8 @@ static const char *obey(char *line)
 		return renames();
 	if (strcmp(line, "tour") == 0)
 		return tour(rest);
+	if (strcmp(line, "bpf") == 0)
+		return bpf_command(rest);
 	if (strcmp(line, "files") == 0)
 		return files_command(rest);
 	if (strcmp(line, "shell") == 0)
@@ -102,7 +104,7 @@ static const char *obey(char *line)
 	if (strcmp(line, "kill-all") == 0)
 		return workload_kill_all();
 	return "unknown command; known are: hello, truth, run, load, fds, zoo, lives, storm, "
-	       "storm-status, churn, renames, tour, files, shell, kill-all";
+	       "storm-status, churn, renames, tour, bpf, files, shell, kill-all";
 }
 
 /* Executes commands until the machine ends. */

@@ -92,6 +92,8 @@ const char *truth(const char *kinds)
 		truth_containers(&all);
 	if (!error && wanted(kinds, "modules"))
 		truth_modules();
+	if (!error && wanted(kinds, "bpf"))
+		truth_bpf();
 	network_forget();
 	processes_free(&all);
 	return error;

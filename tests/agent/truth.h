@@ -8,6 +8,7 @@ void truth_processes(const struct processes *all);
 void truth_threads(const struct processes *all);
 void truth_memory(const struct processes *all);
 void truth_modules(void);
+void truth_bpf(void);
 void truth_containers(const struct processes *all);
 
 /* Prints the container of the process whose folder in /proc this is. */

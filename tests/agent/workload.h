@@ -45,6 +45,7 @@ const char *storm_status(void);
 const char *churn(const char *arguments);
 const char *renames(void);
 const char *tour(const char *arguments);
+const char *bpf_command(const char *arguments);
 const char *files_command(char *arguments);
 
 const char *shell(const char *line);

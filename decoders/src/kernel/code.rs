@@ -1,17 +1,6 @@
 //! Structures that own executable memory, or that lead to code.
 
 crate::layout! {
-    /// `struct bpf_ksym` (include/linux/bpf.h): an image of a BPF program, or a trampoline of BPF.
-    /// Since v5.7.
-    pub struct BpfKsym("bpf_ksym") {
-        start: ["start"],
-        end: ["end"],
-        /// Link in the list `bpf_kallsyms`.
-        lnode: ["lnode"],
-    }
-}
-
-crate::layout! {
     /// `struct bpf_prog_pack` (kernel/bpf/core.c): memory for many images of BPF programs. Since
     /// v5.18.
     pub struct BpfProgPack("bpf_prog_pack") {

@@ -31,7 +31,7 @@ crate::layout! {
 
 crate::layout! {
     /// `struct tracepoint` (include/linux/tracepoint-defs.h).
-    pub struct Tracepoint("tracepoint") {
+    pub struct TracepointHooks("tracepoint") {
         /// A C string.
         name: ["name"],
         /// `struct tracepoint_func *`: an array that ends with a null function.

@@ -4,6 +4,9 @@
 //! plain values. [`Layouts`] has all layouts; a profile fills them in.
 
 pub mod address_space;
+pub mod bpf;
+pub mod bpf_link;
+pub mod bpf_names;
 pub mod btf;
 pub mod cgroup;
 pub mod code;
@@ -199,8 +202,20 @@ layouts! {
     unix_sock?: unix_sock::UnixSock;
     atomic_notifier_head?: hooks::AtomicNotifierHead,
     blocking_notifier_head?: hooks::BlockingNotifierHead,
-    bpf_ksym?: code::BpfKsym,
+    bpf_cgroup_link?: bpf_link::BpfCgroupLink,
+    bpf_kprobe_multi_link?: bpf_link::BpfKprobeMultiLink,
+    bpf_ksym?: bpf::BpfKsym,
+    bpf_link?: bpf_link::BpfLinkStructure,
+    bpf_map?: bpf::BpfMapStructure,
+    bpf_netns_link?: bpf_link::BpfNetnsLink,
+    bpf_prog?: bpf::BpfProgStructure,
+    bpf_prog_aux?: bpf::BpfProgAux,
     bpf_prog_pack?: code::BpfProgPack,
+    bpf_raw_event_map?: bpf_link::BpfRawEventMap,
+    bpf_raw_tp_link?: bpf_link::BpfRawTpLink,
+    bpf_tracing_link?: bpf_link::BpfTracingLink,
+    bpf_trampoline?: bpf_link::BpfTrampoline,
+    bpf_xdp_link?: bpf_link::BpfXdpLink,
     delayed_work?: hooks::DelayedWork,
     dentry_inode?: hooks::DentryInode,
     dyn_ftrace?: code::DynFtrace,
@@ -215,6 +230,7 @@ layouts! {
     ftrace_page?: code::FtracePage,
     inode_ops?: hooks::InodeOps,
     kernel_task?: hooks::KernelTask,
+    kernfs_number?: bpf_link::KernfsNumber,
     kernfs_id?: code::KernfsId,
     klp_func?: code::KlpFunc,
     klp_ops?: code::KlpOps,
@@ -228,6 +244,7 @@ layouts! {
     module_sites?: code::ModuleSites,
     net_hooks?: hooks::NetHooks,
     net_hotdata?: code::NetHotdata,
+    netkit_link?: bpf_link::NetkitLink,
     nf_hook_entries?: hooks::NfHookEntries,
     notifier_block?: hooks::NotifierBlock,
     optimized_kprobe?: code::OptimizedKprobe,
@@ -239,13 +256,16 @@ layouts! {
     security_hook_list?: hooks::SecurityHookList,
     smp_alt_module?: code::SmpAltModule,
     super_block_ops?: hooks::SuperBlockOps,
+    tcx_link?: bpf_link::TcxLink,
     timer_base?: hooks::TimerBase,
     timer_list?: hooks::TimerList,
-    tracepoint?: hooks::Tracepoint,
+    tracepoint?: bpf_link::Tracepoint,
     tracepoint_func?: hooks::TracepointFunc,
+    tracepoint_hooks?: hooks::TracepointHooks,
     tty_driver?: hooks::TtyDriver,
     uprobe?: code::Uprobe,
     uprobe_consumer?: code::UprobeConsumer,
+    user_struct?: bpf::UserStruct,
     vm_struct?: code::VmStruct,
     vmap_area?: code::VmapArea,
 }

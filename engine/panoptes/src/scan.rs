@@ -29,6 +29,7 @@ pub use self::running::build_running;
 
 use self::alerts::Detection;
 use self::damage::Damage;
+use self::integrity::check;
 use crate::attach::{attach_once, warn_losses};
 use crate::config::UserMemory;
 use crate::exit::{Exit, Failure, print, printed};
@@ -72,18 +73,14 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     let hashing = Instant::now();
     let contents =
         kinds.contains(ScanKind::Processes).then(|| hash(snapshot, &limits, &mut source, &kernel));
-    let (commands, unread) = if kinds.contains(ScanKind::ShellHistory) && user_memory.shell_history
-    {
-        remembered(&mut source, &kernel, snapshot, limits.string_length as usize)
-    } else {
-        Default::default()
-    };
+    let has_history = kinds.contains(ScanKind::ShellHistory) && user_memory.shell_history;
+    let length = limits.string_length as usize;
+    let history = has_history.then(|| remembered(&mut source, &kernel, snapshot, length));
+    let (commands, unread) = history.unwrap_or_default();
     times.hashed = hashing.elapsed();
 
-    let code = kinds
-        .contains(ScanKind::Integrity)
-        .then(|| integrity::check(&mut walker, &mut source, &kernel, (scope, copied)));
-
+    let is_checked = kinds.contains(ScanKind::Integrity);
+    let code = is_checked.then(|| check(&mut walker, &mut source, &kernel, (scope, copied)));
     let snapshot = walker.snapshot();
     let extras = Extras { contents: contents.as_ref(), commands: &commands };
     let printing = Instant::now();
@@ -96,9 +93,11 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
         let mut out = ScanOutput { shown, log: log.as_mut() };
         let written = print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut out);
         let checked = written.and_then(|counts| {
-            let seen = (snapshot, &kernel);
-            let printed = code.as_ref().map(|it| it.print(&mut lines, seen, &mut source, &mut out));
-            printed.unwrap_or(Ok(())).map(|()| counts)
+            match &code {
+                Some(it) => it.print(&mut lines, (snapshot, &kernel), &mut source, &mut out),
+                None => Ok(()),
+            }
+            .map(|()| counts)
         });
         checked.and_then(|counts| out.flush().map(|()| counts))
     };
@@ -327,13 +326,14 @@ fn verdict(losses: &Losses, damage: &Damage, request: &ScanRequest, messages: &M
 }
 
 /// What must be read for the kinds that are printed: a connection's holders are found through
-/// descriptors, and its interface through the interfaces.
+/// descriptors, as those of objects of eBPF, and its interface through the interfaces.
 fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
     let connections = kinds.contains(ScanKind::Connections);
     let module_details = kinds.contains(ScanKind::Modules);
     let modules = module_details || kinds.contains(ScanKind::Integrity);
+    let bpf = kinds.contains(ScanKind::Bpf);
     Scope {
-        files: kinds.contains(ScanKind::Files) || connections,
+        files: kinds.contains(ScanKind::Files) || connections || bpf,
         // Shells are identified by the files that they have mapped.
         memory: kinds.contains(ScanKind::Memory) || kinds.contains(ScanKind::ShellHistory),
         connections,
@@ -342,13 +342,15 @@ fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
         udp_ports: false,
         modules,
         module_details,
+        bpf,
     }
 }
 
 /// The number of objects of each kind, and the kind's name.
-type Population = [(&'static str, usize); 8];
+type Population = [(&'static str, usize); 9];
 
 fn population(snapshot: &Snapshot) -> Population {
+    let bpf = &snapshot.bpf;
     [
         ("processes", snapshot.processes.len()),
         ("threads", snapshot.by_tid.len()),
@@ -356,6 +358,7 @@ fn population(snapshot: &Snapshot) -> Population {
         ("memory_areas", snapshot.vmas.len()),
         ("connections", snapshot.connections.len()),
         ("kernel_modules", snapshot.modules.rows.len()),
+        ("ebpf_objects", bpf.programs.len() + bpf.maps.len() + bpf.links.len()),
         ("interfaces", snapshot.interfaces.len()),
         ("containers", snapshot.containers.iter().filter(|row| row.is_alive()).count()),
     ]

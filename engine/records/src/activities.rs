@@ -49,9 +49,9 @@ impl Severity {
 }
 
 /// The events of [`Preset::Security`], by name: of processes, programs, connections, containers,
-/// shells and kernel modules, and how many of them were left out in a flood. A connection's changes
-/// of state are not among them: its record at the end has what it was used for.
-const SECURITY: [&str; 13] = [
+/// shells, kernel modules and programs of eBPF, and how many of them were left out in a flood. A
+/// connection's changes of state are not among them: its record at the end has what it was used for.
+const SECURITY: [&str; 17] = [
     "process_created",
     "process_executed",
     "process_terminated",
@@ -64,6 +64,10 @@ const SECURITY: [&str; 13] = [
     "kernel_module_loaded",
     "kernel_module_unloaded",
     "kernel_module_changed",
+    "ebpf_program_loaded",
+    "ebpf_program_unloaded",
+    "ebpf_program_attached",
+    "ebpf_program_detached",
     "events_summed_up",
 ];
 
@@ -301,6 +305,14 @@ activities! {
         KernelCodeWithoutOwner "kernel_code_without_owner" Alert High;
         KernelTextModified "kernel_text_modified" Alert High;
     }
+    EbpfProgram PROCESS {
+        EbpfProgramLoaded "ebpf_program_loaded" Event Info;
+        EbpfProgramUnloaded "ebpf_program_unloaded" Event Info;
+        EbpfProgramAttached "ebpf_program_attached" Event Info;
+        EbpfProgramDetached "ebpf_program_detached" Event Info;
+        EbpfProgramHidden "ebpf_program_hidden" Alert High;
+        EbpfProgramDangerous "ebpf_program_dangerous" Alert Medium;
+    }
 }
 
 impl Activity {
@@ -400,7 +412,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 32);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 38);
     }
 
     #[test]

@@ -30,4 +30,5 @@ kinds! {
     ProcessExecuted
     KernelModule
     KernelCode
+    EbpfProgram
 }

@@ -168,6 +168,7 @@ fn about(record: &Value) -> String {
     details("shell_history_details", shell_history);
     details("kernel_module_details", kernel_module);
     details("kernel_code_details", |code| text(&code["kernel_code_advice"]).to_owned());
+    details("ebpf_program_details", ebpf_program);
     details("process_details", process);
     if data["process_executed_details"].is_object() {
         parts.push(executed(data));
@@ -259,6 +260,18 @@ fn kernel_module(details: &Value) -> String {
     for (at, attribute) in changed.enumerate() {
         let attribute = text(attribute).trim_start_matches("kernel_module_").replace('_', " ");
         let _ = write!(line, "{} {attribute}", if at == 0 { ", changed:" } else { "," });
+    }
+    line
+}
+
+/// A program by its name or else its type, its number, and where it is attached.
+fn ebpf_program(details: &Value) -> String {
+    let name = details["ebpf_program_name"].as_str();
+    let name = name.unwrap_or_else(|| text(&details["ebpf_program_type"]));
+    let mut line = format!("{name} ({})", number(&details["ebpf_program_id"]));
+    let target = details["ebpf_program_attach_target"].as_str();
+    if let Some(place) = target.or_else(|| details["ebpf_program_attach_type"].as_str()) {
+        let _ = write!(line, " at {place}");
     }
     line
 }
@@ -394,6 +407,16 @@ mod tests {
             "kernel_module_name": "nfs", "kernel_module_size": 9,
             "kernel_module_changed": ["kernel_module_name", "kernel_module_build_id"],
         });
+        let program_of = |name: &str| {
+            let mut program = json!({
+                "ebpf_program_id": 7, "ebpf_program_type": "lsm",
+                "ebpf_program_attach_type": "lsm_mac",
+            });
+            if !name.is_empty() {
+                program["ebpf_program_name"] = name.into();
+            }
+            program
+        };
         for (data, expected) in [
             (json!({ "file_details": { "file_path": "/usr/bin/tail" } }), "why  /usr/bin/tail"),
             (
@@ -418,6 +441,11 @@ mod tests {
                 "why  nfs, 9 bytes, changed: name, build id",
             ),
             (json!({ "kernel_code_details": code }), "why  dump it"),
+            (
+                json!({ "ebpf_program_details": program_of("file_open") }),
+                "why  file_open (7) at lsm_mac",
+            ),
+            (json!({ "ebpf_program_details": program_of("") }), "why  lsm (7) at lsm_mac"),
         ] {
             let record = json!({ "activity_data": data, "detection": { "reason": "why" } });
             assert_eq!(about(&record), expected);

@@ -31,9 +31,9 @@ pub(super) struct CodeBlock {
 /// What one machine's kernel was: hashes, and copies of the functions that matter most.
 #[derive(Debug)]
 pub(super) struct Baseline {
-    /// The blocks of the code, in the order of addresses.
+    /// Blocks of code, in the order of addresses.
     pub(super) code: Vec<CodeBlock>,
-    /// The hashes of the blocks of read-only data.
+    /// Hashes of read-only data.
     pub(super) data: Vec<u32>,
     pub(super) copies: CodeCopies,
     pub(super) modules: ModuleParts,
@@ -214,10 +214,10 @@ pub(super) fn hash_with(key: HashKey, bytes: &[u8]) -> u32 {
 }
 
 /// Bytes of code that are read and compared at once.
-pub(super) const WINDOW_BYTES: usize = 1 << 20;
+pub(super) const CODE_WINDOW_BYTES: usize = 1 << 20;
 /// Bytes of a window before and behind these.
 pub(super) const MARGIN: u64 = 8;
-const WITH_MARGINS: usize = WINDOW_BYTES + 2 * MARGIN as usize;
+const WITH_MARGINS: usize = CODE_WINDOW_BYTES + 2 * MARGIN as usize;
 
 /// A window of code, with a bit for each byte that may be patched.
 #[derive(Debug)]

@@ -44,11 +44,11 @@ pub enum ViolationKind {
 checks! {
     /// The entries of the tables of system calls.
     SystemCallTables: "system_call_tables", Hook;
-    /// The calls in the functions that dispatch system calls.
+    /// The branches in the functions that dispatch system calls.
     SystemCallDispatch: "system_call_dispatch", Hook;
     /// The gates of the table of interrupt descriptors.
     InterruptDescriptors: "interrupt_descriptors", Hook;
-    /// The functions of `ftrace_ops_list`.
+    /// The functions of `ftrace_ops_list`, of its users, and direct calls.
     FtraceHandlers: "ftrace_handlers", Hook;
     /// The handlers of kprobes and kretprobes.
     Kprobes: "kprobes", Hook;

@@ -9,7 +9,7 @@ use panoptes_tables::room;
 use crate::walk::{MODULES_MAX, ModuleScan, module_view};
 
 /// Maximum number of ranges: those of modules, of BPF programs and of trampolines.
-const RANGES_MAX: usize = 4096;
+const CODE_RANGES_MAX: usize = 4096;
 /// Number of ranges that may begin before an address and contain it.
 const NESTED_MAX: usize = 4;
 
@@ -69,7 +69,7 @@ impl Owners {
     pub(super) fn new() -> Self {
         Self {
             text: 0..0,
-            ranges: room::list(RANGES_MAX),
+            ranges: room::list(CODE_RANGES_MAX),
             modules: room::list(MODULES_MAX),
             is_full: false,
         }
@@ -97,7 +97,7 @@ impl Owners {
             return;
         }
         let Some(owner) = self.number_of(range.owner) else { return };
-        if self.ranges.len() < RANGES_MAX {
+        if self.ranges.len() < CODE_RANGES_MAX {
             self.ranges.push(StoredRange { start, size, owner });
         } else {
             self.is_full = true;
@@ -155,7 +155,7 @@ impl Owners {
     }
 
     /// The innermost range that an address is in; never the kernel's text.
-    pub fn range_of(&self, address: KernelVa) -> Option<CodeRange> {
+    pub(super) fn range_of(&self, address: KernelVa) -> Option<CodeRange> {
         let after = self.ranges.partition_point(|range| range.start <= address.0);
         // Ranges may be nested: a slot in an area.
         let before = self.ranges.get(after.saturating_sub(NESTED_MAX)..after)?;

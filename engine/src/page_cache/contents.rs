@@ -22,7 +22,7 @@ const NO_CONTENT: u32 = u32::MAX;
 const LANES: [u64; 3] = [1 << 20, 16 << 20, u64::MAX];
 /// Maximum number of pages of a partly cached file that each lane compares. In the first two lanes,
 /// that covers all pages of a file.
-const DIGESTS: [usize; 3] = [256, 4096, 65_536];
+const DIGESTS: [usize; 3] = [256, 4096, 57_344];
 /// Number of bytes that a lane reads before a lane of larger files has its turn.
 const TURN_BYTES: u64 = 4 * WINDOW_BYTES;
 /// Time until a file that was partly cached, or that was being changed, is retried, in nanoseconds;

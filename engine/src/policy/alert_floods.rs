@@ -13,7 +13,7 @@ use crate::state::process::ProcessKey;
 use crate::time::{Monotonic, SECOND_NS};
 
 /// The alerts that one process can cause in any number.
-const ACTIVITIES: [Activity; 10] = [
+const ACTIVITIES: [Activity; 11] = [
     Activity::ForeignBinaryExecuted,
     Activity::ForeignBinaryExecutedFileSizeMismatch,
     Activity::ForeignLibraryLoaded,
@@ -24,6 +24,7 @@ const ACTIVITIES: [Activity; 10] = [
     Activity::ReverseShellDetected,
     Activity::ShellHistoryCleared,
     Activity::ShellHistoryDisabled,
+    Activity::EbpfProgramDangerous,
 ];
 /// Maximum number of alerts of one process and kind at once.
 const ALERTS_MAX: u8 = 64;

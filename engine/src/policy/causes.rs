@@ -26,6 +26,7 @@ use crate::detect::memory_permissions::rule::FindingKind;
 use crate::detect::reverse_shells::{ConnectionEnd, ReverseShell};
 use crate::detect::shell_history::{HistoryChange, HistoryEvent};
 use crate::kernel_code::{CodeNames, Violation};
+use crate::state::bpf::BpfProgramFacts;
 use crate::state::facts::{ConnectionFacts, FileName, ProcessFacts};
 use crate::state::modules::ModuleFacts;
 use crate::state::{ExceededThreshold, ScanContext};
@@ -238,6 +239,14 @@ impl Cause {
         let cause = self.variant(&violation.check).number(violation.place.0);
         let cause = cause.text(violation.label.as_bytes()).number(violation.function.0);
         cause.variant(&violation.owner).text(names.module.as_bytes())
+    }
+
+    /// The program by its name, its instructions' tag and its type, and its helpers if they are what
+    /// the alert is about.
+    pub(super) fn of_ebpf_program(self, program: &BpfProgramFacts, is_dangerous: bool) -> Self {
+        let helpers = if is_dangerous { program.helpers.0 } else { 0 };
+        let cause = self.text(program.name()).text(&program.tag);
+        cause.number(program.kind).number(helpers)
     }
 
     /// What the packets are of: a port of this machine; or two machines, and the lower of their

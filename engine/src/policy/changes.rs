@@ -91,6 +91,12 @@ impl Changes for Reporter<'_> {
             | Change::ModuleUnloaded { .. }
             | Change::ModuleChanged { .. }
             | Change::ModuleHidden { .. } => self.module(cx, change),
+            Change::BpfProgramLoaded { .. }
+            | Change::BpfProgramUnloaded { .. }
+            | Change::BpfProgramAttached { .. }
+            | Change::BpfProgramDetached { .. }
+            | Change::BpfProgramHidden { .. }
+            | Change::BpfProgramDangerous { .. } => self.ebpf_program(cx, change),
             Change::BirthsMissed(births) => self.births_missed(cx, births),
             Change::LimitReached { limit, capacity, untracked } => {
                 self.limit(cx, limit, capacity, Some(untracked));

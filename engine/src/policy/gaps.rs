@@ -48,6 +48,8 @@ gaps! {
         "processes changed their descriptor tables or programs whenever they were read";
     Modules "kernel_modules" AtOnce
         "kernel modules or their lists were not compared: too many, endless, or locked for long";
+    Ebpf "ebpf_programs" AtOnce
+        "programs or links of eBPF were not compared: too many, or lists without an end";
     Untracked "untracked" Often "objects did not fit within the limits of a scan";
     Budget "budget" Often
         "descriptor tables, address spaces, files or chains were left for the next scan";
@@ -74,6 +76,8 @@ pub struct ScanShortfall<'a> {
     pub unstable: &'a mut Loss,
     /// Kernel modules that are not compared, or their views.
     pub modules: &'a mut Loss,
+    /// Programs and links of eBPF that are not compared, or their views.
+    pub ebpf: &'a mut Loss,
     /// What was not tracked.
     pub tables: &'a mut PerLimit<Loss>,
     pub contents: &'a mut Loss,
@@ -307,6 +311,7 @@ impl Gaps {
             Gap::Budget => &mut self.budget,
             Gap::Unstable => &mut *missed.unstable,
             Gap::Modules => &mut *missed.modules,
+            Gap::Ebpf => &mut *missed.ebpf,
             Gap::Processes => &mut missed.tables[Limit::Processes as usize],
             Gap::Threads => &mut missed.tables[Limit::Threads as usize],
             Gap::Descriptors => &mut missed.tables[Limit::Descriptors as usize],
@@ -343,6 +348,7 @@ impl GapState {
 pub(super) struct LossFixture {
     pub(super) unstable: Loss,
     modules: Loss,
+    ebpf: Loss,
     pub(super) tables: PerLimit<Loss>,
     contents: Loss,
     /// One for each of [`DETECTOR_GAPS`].
@@ -357,6 +363,7 @@ impl LossFixture {
         Self {
             unstable: Loss::new(),
             modules: Loss::default(),
+            ebpf: Loss::default(),
             tables: Limit::ALL.map(|_| Loss::new()),
             contents: Loss::new(),
             detectors: core::array::from_fn(|_| Loss::new()),
@@ -371,7 +378,7 @@ impl LossFixture {
     }
 
     pub(super) fn missed<'a>(&'a mut self, scan: &'a Losses) -> ScanShortfall<'a> {
-        let Self { unstable, modules, tables, contents, detectors, unjudged_stop } = self;
+        let Self { unstable, modules, ebpf, tables, contents, detectors, unjudged_stop } = self;
         let folder_of = |kind: &GapKind| match kind.key {
             "paths" => b"/usr/bin/".as_slice(),
             _ => b"",
@@ -382,7 +389,7 @@ impl LossFixture {
         });
         let detectors = detectors.collect();
         let left = DeferredWork::default();
-        ScanShortfall { scan, left, unstable, modules, tables, contents, detectors }
+        ScanShortfall { scan, left, unstable, modules, ebpf, tables, contents, detectors }
     }
 }
 

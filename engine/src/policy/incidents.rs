@@ -13,7 +13,8 @@
 //! before a scan saw its parent is not recognised.
 //!
 //! The first alert lists earlier records. So for each process the ids of a few records are kept:
-//! its first one, and the last ones about its programs, connections, kernel modules and alerts.
+//! its first one, and the last ones about its programs, connections, kernel modules, programs of
+//! eBPF and alerts.
 
 #[cfg(test)]
 mod tests;
@@ -176,6 +177,7 @@ impl Incidents {
                 | Activity::ProcessExecuted
                 | Activity::NetworkConnectionCreated
                 | Activity::KernelModuleLoaded
+                | Activity::EbpfProgramLoaded
         );
         if !is_kept && !is_alert {
             return;

@@ -2,10 +2,9 @@
 //!
 //! Only root loads modules, and the kernel takes its time for each. But an attacker who writes to
 //! the kernel's memory can make many appear in every scan. So the events of all modules together
-//! are counted as those of a process are (`floods`).
+//! are counted as those of a process are ([`super::kernel_events`]).
 
 use core::fmt::Write as _;
-use core::mem;
 
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::kernel::module::MODULE_NAME_BYTES;
@@ -43,42 +42,6 @@ const ATTRIBUTES: [(u16, KernelModuleAttribute); KernelModuleAttribute::ALL.len(
     (ModuleChange::STATE, KernelModuleAttribute::State),
 ];
 
-/// The events that are counted.
-const EVENTS: [Activity; 3] =
-    [Activity::KernelModuleLoaded, Activity::KernelModuleUnloaded, Activity::KernelModuleChanged];
-
-/// Counts the events of all modules in a second.
-#[derive(Debug)]
-pub(super) struct ModuleEvents {
-    /// Maximum number of each.
-    most: u32,
-    counts: [u32; EVENTS.len()],
-}
-
-impl ModuleEvents {
-    pub(super) const fn new(most: u32) -> Self {
-        Self { most, counts: [0; EVENTS.len()] }
-    }
-
-    /// Counts an event; returns whether it is written.
-    fn admit(&mut self, activity: Activity) -> bool {
-        let Some(kind) = EVENTS.iter().position(|&one| one == activity) else { return true };
-        let count = &mut self.counts[kind];
-        *count = count.saturating_add(1);
-        *count <= self.most
-    }
-
-    /// Begins to count anew; returns by how much the counts exceeded the maximum.
-    fn take(&mut self) -> impl Iterator<Item = (Activity, u32)> + use<> {
-        let (most, counts) = (self.most, mem::take(&mut self.counts));
-        EVENTS
-            .into_iter()
-            .zip(counts)
-            .filter_map(move |(activity, events)| Some((activity, events.checked_sub(most)?)))
-            .filter(|(_, more)| *more > 0)
-    }
-}
-
 impl Reporter<'_> {
     /// Reports a change of a module.
     pub(super) fn module(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
@@ -109,7 +72,7 @@ impl Reporter<'_> {
         module: &ModuleFacts,
         process: Option<&Process>,
     ) {
-        if !self.is_wanted(activity) || !self.policy.module_events.admit(activity) {
+        if !self.is_wanted(activity) || !self.policy.kernel_events.admit(activity) {
             return;
         }
         let words = ModuleWords::of(module);
@@ -130,7 +93,7 @@ impl Reporter<'_> {
         what: ModuleChange,
     ) {
         let activity = Activity::KernelModuleChanged;
-        if !self.is_wanted(activity) || !self.policy.module_events.admit(activity) {
+        if !self.is_wanted(activity) || !self.policy.kernel_events.admit(activity) {
             return;
         }
         let (words, old) = (ModuleWords::of(module), ModuleWords::of(before));
@@ -170,13 +133,6 @@ impl Reporter<'_> {
         let (confidence, cause) = (Confidence::High, self.cause().of_module(module));
         let evidence = AlertEvidence { reason, techniques, confidence, since_ns, scans, cause };
         self.alert(cx, EventSubject::default(), &record, evidence)
-    }
-
-    /// Reports how many events of modules were not written in the last second.
-    pub(super) fn sum_up_module_events(&mut self, cx: &ScanContext<'_>) {
-        for (activity, more) in self.policy.module_events.take() {
-            self.more_events_of_others(cx, activity, more.into(), "");
-        }
     }
 }
 
@@ -238,15 +194,5 @@ mod tests {
         let hidden = ModuleFacts { text, text_bytes, views: ALL, missing: ALL, ..hidden };
         let sentence = reason(&hidden, u32::MAX);
         assert!(sentence.ends_with(", in 4294967295 scans in a row"), "{sentence}");
-    }
-
-    #[test]
-    fn events_beyond_the_maximum_are_counted() {
-        let mut events = ModuleEvents::new(2);
-        let loaded = Activity::KernelModuleLoaded;
-        assert_eq!([(); 4].map(|()| events.admit(loaded)), [true, true, false, false]);
-        assert!(events.admit(Activity::KernelModuleUnloaded));
-        assert_eq!(events.take().collect::<Vec<_>>(), [(loaded, 2)]);
-        assert!(events.admit(loaded) && events.take().next().is_none());
     }
 }

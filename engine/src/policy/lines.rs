@@ -1,7 +1,8 @@
 //! The lines of `panoptes scan`: everything that one scan saw, in the contract's order.
 //!
 //! Kinds are in the order of [`ScanKind`]. Within a kind, lines are sorted by process id (those
-//! without one first), then by thread id, descriptor, address or 4-tuple; kernel modules by name.
+//! without one first), then by thread id, descriptor, address or 4-tuple; kernel modules by name,
+//! objects of eBPF by kind and number.
 //! Attributes that depend on when the scan ran are left out, so that two scans can be compared.
 
 mod integrity;
@@ -20,6 +21,7 @@ use panoptes_records::redact::Redactor;
 use panoptes_tables::room;
 
 use super::describe;
+use super::ebpf_lines::{self, EbpfWords};
 use super::module_words::ModuleWords;
 use super::shell_history::shell_command;
 use crate::detect::shell_history::{HistoryCommand, TypedCommand};
@@ -35,7 +37,8 @@ use crate::state::facts::{
 use crate::state::holders::Holders;
 use crate::state::modules::ModuleFacts;
 use crate::walk::{
-    ConnectionRow, ContainerRow, Index, MODULES_MAX, ModuleRow, ModuleSection, ProcessRow, Snapshot,
+    BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, ConnectionRow, ContainerRow, Index, MODULES_MAX,
+    ModuleRow, ModuleSection, ProcessRow, Snapshot,
 };
 
 /// Maximum number of sections in the line of a kernel module.
@@ -99,6 +102,8 @@ struct LineScratch {
     order: Vec<Index<ContainerRow>>,
     /// Kernel modules in the order of their lines.
     modules: Vec<Index<ModuleRow>>,
+    /// Numbers of objects of eBPF, and the positions of their rows, in the order of their lines.
+    ebpf: Vec<(u32, usize)>,
 }
 
 /// Passes lines to a sink, and counts them.
@@ -177,6 +182,7 @@ impl LineWriter {
                 holders: Holders::new(limits),
                 order: room::list(limits.containers_seen_max()),
                 modules: room::list(MODULES_MAX),
+                ebpf: room::list(BPF_PROGRAMS_MAX.max(BPF_MAPS_MAX).max(BPF_LINKS_MAX)),
             },
         }
     }
@@ -207,6 +213,7 @@ impl LineWriter {
                 ScanKind::Memory => scratch.memory(snapshot, traits, lines)?,
                 ScanKind::Connections => scratch.connections(snapshot, lines)?,
                 ScanKind::Modules => scratch.modules(snapshot, lines)?,
+                ScanKind::Bpf => scratch.ebpf(snapshot, lines)?,
                 ScanKind::Interfaces => lines.interfaces(snapshot)?,
                 ScanKind::Containers => scratch.containers(snapshot, lines)?,
                 ScanKind::ShellHistory => lines.commands(traits.commands)?,
@@ -353,6 +360,30 @@ impl LineScratch {
         Ok(())
     }
 
+    fn ebpf<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        lines: &mut ScanLineEmitter<'_, E>,
+    ) -> Result<(), E> {
+        let scan = &snapshot.bpf;
+        sort_by_id(&mut self.ebpf, scan.programs.iter().map(|row| row.id));
+        for row in self.ebpf.iter().filter_map(|&(_, at)| scan.programs.as_slice().get(at)) {
+            let words = EbpfWords::of_program(row);
+            lines.write(&ScanLine::new(&ebpf_lines::program(snapshot, row, &words)))?;
+        }
+        sort_by_id(&mut self.ebpf, scan.maps.iter().map(|row| row.id));
+        for row in self.ebpf.iter().filter_map(|&(_, at)| scan.maps.as_slice().get(at)) {
+            let words = EbpfWords::of_map(row);
+            lines.write(&ScanLine::new(&ebpf_lines::map(snapshot, row, &words)))?;
+        }
+        sort_by_id(&mut self.ebpf, scan.links.iter().map(|row| row.id));
+        for row in self.ebpf.iter().filter_map(|&(_, at)| scan.links.as_slice().get(at)) {
+            let words = EbpfWords::of_link(row);
+            lines.write(&ScanLine::new(&ebpf_lines::link(snapshot, row, &words)))?;
+        }
+        Ok(())
+    }
+
     fn containers<E>(
         &mut self,
         snapshot: &Snapshot,
@@ -375,6 +406,14 @@ impl LineScratch {
         }
         Ok(())
     }
+}
+
+/// Lists the positions of rows in the order of their numbers.
+fn sort_by_id(order: &mut Vec<(u32, usize)>, ids: impl Iterator<Item = u32>) {
+    order.clear();
+    let room = order.capacity();
+    order.extend(ids.zip(0..).take(room));
+    order.sort_unstable();
 }
 
 /// Lists the sections of a kernel module, sorted by name. Returns whether it has more.

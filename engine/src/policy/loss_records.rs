@@ -59,7 +59,7 @@ impl Reporter<'_> {
             let owners = " of processes that are not tracked any more";
             self.more_events_of_others(cx, activity, more, owners);
         }
-        self.sum_up_module_events(cx);
+        self.sum_up_kernel_events(cx);
         self.policy.floods.begin_period(cx.now.monotonic);
     }
 

@@ -25,6 +25,9 @@ pub mod config;
 mod connections;
 mod containers;
 pub mod describe;
+mod ebpf_lines;
+mod ebpf_programs;
+mod ebpf_words;
 mod evidence;
 pub mod exceptions;
 mod file_content;
@@ -37,6 +40,7 @@ mod incidents;
 mod integrity;
 mod intervals;
 mod kernel_code;
+mod kernel_events;
 mod kernel_modules;
 mod last_contents;
 pub mod lines;
@@ -78,7 +82,7 @@ use gaps::{GAPS_MAX, Gaps};
 use incidents::Incidents;
 use integrity::VerdictCounts;
 use intervals::Intervals;
-use kernel_modules::ModuleEvents;
+use kernel_events::KernelEvents;
 use last_contents::LastContents;
 use repetitions::Repetitions;
 use retry_queue::UndeliveredRecords;
@@ -101,7 +105,7 @@ pub struct Policy {
     exceptions: Arc<Exceptions>,
     floods: Floods,
     alert_floods: AlertFloods,
-    module_events: ModuleEvents,
+    kernel_events: KernelEvents,
     repetitions: Repetitions,
     last_contents: LastContents,
     incidents: Incidents,
@@ -140,7 +144,7 @@ impl Policy {
             exceptions: Arc::default(),
             floods,
             alert_floods,
-            module_events: ModuleEvents::new(limits.events_per_second),
+            kernel_events: KernelEvents::new(limits.events_per_second),
             repetitions,
             last_contents: LastContents::new(),
             incidents,

@@ -14,6 +14,14 @@ pub(super) const ROOTKIT: Techniques = &["T1014"];
 /// A kernel module that hides itself (T1014; T1547.006, Kernel Modules and Extensions).
 pub(super) const HIDDEN_MODULE: Techniques = &["T1014", "T1547.006"];
 
+/// A program of eBPF that hides itself.
+pub(super) const HIDDEN_PROGRAM: Techniques = &["T1014"];
+/// The same of one that sees packets before the kernel's own filters do (T1014; T1205, Traffic
+/// Signaling).
+pub(super) const HIDDEN_FILTER: Techniques = &["T1014", "T1205"];
+/// A program of eBPF that can change what others see or do.
+pub(super) const DANGEROUS_PROGRAM: Techniques = &["T1014"];
+
 /// Packets of a program that the kernel denies (T1014, Rootkit; T1095, Non-Application Layer
 /// Protocol).
 pub(super) const HIDDEN_CONNECTION: Techniques = &["T1014", "T1095"];

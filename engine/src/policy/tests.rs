@@ -6,6 +6,7 @@ mod alert_floods;
 mod causes;
 mod connections;
 mod containers;
+mod ebpf_programs;
 mod exceptions;
 mod execs;
 mod floods;

@@ -7,6 +7,7 @@ use core::cell::Cell;
 use panoptes_decoders::address::KernelVa;
 
 use super::area::AreaBefore;
+use super::bpf_facts::{BpfLinkFacts, BpfProgramFacts};
 use super::connection::Connection;
 use super::container::{Container, Containers};
 use super::coverage::Births;
@@ -167,6 +168,51 @@ pub enum Change<'a> {
         since_ns: RealTime,
         /// Whether that was reported; the next read reports it again otherwise. True unless a
         /// receiver sets it.
+        is_accepted: &'a Cell<bool>,
+    },
+    /// A program of eBPF was loaded.
+    BpfProgramLoaded {
+        program: &'a BpfProgramFacts,
+        /// A process that has a descriptor of it, or of a link to it.
+        process: Option<&'a Process>,
+    },
+    /// No view has a program of eBPF any more.
+    BpfProgramUnloaded {
+        /// The program as it was last seen.
+        program: &'a BpfProgramFacts,
+    },
+    /// A link attaches a program of eBPF.
+    BpfProgramAttached {
+        link: &'a BpfLinkFacts,
+        /// `None` if the scan does not show it.
+        program: Option<&'a BpfProgramFacts>,
+        /// A process that has a descriptor of the link, or of the program.
+        process: Option<&'a Process>,
+    },
+    /// A link attaches a program of eBPF no more.
+    BpfProgramDetached {
+        /// The link as it was last seen.
+        link: &'a BpfLinkFacts,
+        /// Its program, if that is still tracked.
+        program: Option<&'a BpfProgramFacts>,
+    },
+    /// The kernel's IDR lacks a program of eBPF that has references.
+    BpfProgramHidden {
+        program: &'a BpfProgramFacts,
+        process: Option<&'a Process>,
+        /// Number of consecutive reads in which the IDR lacked it.
+        scans: u32,
+        /// When the first of these reads was.
+        since_ns: RealTime,
+        /// Whether that was reported; the next read reports it again otherwise. True unless a
+        /// receiver sets it.
+        is_accepted: &'a Cell<bool>,
+    },
+    /// A program of eBPF calls helpers that change what others see or do.
+    BpfProgramDangerous {
+        program: &'a BpfProgramFacts,
+        process: Option<&'a Process>,
+        /// The same.
         is_accepted: &'a Cell<bool>,
     },
     /// Scans missed processes or threads that lived only between two scans.

@@ -33,7 +33,8 @@
 //!   after its first process, and its end after the end of its processes.
 //! * A memory area exists as long as anything of it is left ([`memory`]). A connection continues in
 //!   every socket that has its 4-tuple ([`connection`]).
-//! * Kernel modules are compared when a scan has read them ([`modules`]).
+//! * Kernel modules are compared when a scan has read them ([`modules`]), and so are programs of
+//!   eBPF ([`bpf`]).
 //! * A process that changed while it was read (`stable`), and a table or address space that was not
 //!   read completely (`complete`), keep their old state: absence from such a scan proves nothing.
 //!
@@ -57,6 +58,8 @@
 mod absence;
 mod area;
 mod area_name;
+pub mod bpf;
+mod bpf_facts;
 pub mod change;
 mod children;
 pub mod connection;
@@ -173,6 +176,7 @@ pub struct MachineState {
     connections: connections::Connections,
     containers: container::Containers,
     modules: modules::Modules,
+    bpf: bpf::Bpf,
     names: file_names::FileNames,
     row_shares: fair_share::rows::RowShares,
     name_shares: fair_share::names::NameShares,
@@ -236,6 +240,7 @@ impl MachineState {
             connections: connections::Connections::new(limits, settings.accept_grace_scans, key),
             containers: container::Containers::new(limits, key),
             modules: modules::Modules::new(key),
+            bpf: bpf::Bpf::new(key),
             names: file_names::FileNames::new(limits, key.derive("state: strings")),
             row_shares: fair_share::rows::RowShares::new(limits),
             name_shares: fair_share::names::NameShares::new(limits),
@@ -292,6 +297,7 @@ impl MachineState {
         self.connections.clear();
         self.containers.clear();
         self.modules.clear();
+        self.bpf.clear();
         self.names.strings.clear();
         self.admission.clear();
         self.births.clear();
@@ -355,24 +361,25 @@ impl MachineState {
         self.row_shares.losses()
     }
 
-    /// The processes of which scans show no consistent data, the kernel modules that are not
-    /// compared, and what finds no room, to be reported; and the context for that.
+    /// The processes of which scans show no consistent data, the kernel modules and the programs of
+    /// eBPF that are not compared, and what finds no room, to be reported; and the context for
+    /// that.
     pub fn losses<'a>(
         &'a mut self,
         snapshot: &'a Snapshot,
         now: Now,
-    ) -> (ScanContext<'a>, [&'a mut Loss; 2], &'a mut PerLimit<Loss>) {
-        let Self { containers, names, row_shares, unstable, modules, .. } = self;
+    ) -> (ScanContext<'a>, [&'a mut Loss; 3], &'a mut PerLimit<Loss>) {
+        let Self { containers, names, row_shares, unstable, modules, bpf, .. } = self;
         let cx = ScanContext { snapshot, containers, strings: &names.strings, now };
-        (cx, [unstable, &mut modules.lost], row_shares.losses_mut())
+        (cx, [unstable, &mut modules.lost, &mut bpf.lost], row_shares.losses_mut())
     }
 
     /// Whether the next scan must leave nothing. A connection has lost its holder and may have
-    /// another one. A kernel module is suspected, and another read would confirm that. While a
-    /// table is full, its rows are divided by what all processes have.
+    /// another one. A kernel module or a program of eBPF is suspected, and another read would
+    /// confirm that. While a table is full, its rows are divided by what all processes have.
     pub fn waits_for_next(&self) -> bool {
         let is_full = self.progress.untracked.iter().any(|&untracked| untracked > 0);
-        is_full || self.connections.lost_holder || self.modules.waits
+        is_full || self.connections.lost_holder || self.modules.waits || self.bpf.waits
     }
 
     /// Whether a connection waits for a scan that leaves nothing.

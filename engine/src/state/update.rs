@@ -67,6 +67,7 @@ impl MachineState {
         born += self.compare_children(update);
         self.compare_connections(update);
         self.update_modules(update);
+        self.update_bpf(update);
         if update.must_stop() {
             return false;
         }

@@ -16,9 +16,9 @@ pub use attach::{AttachError, attach, find_kernel};
 pub use stop::Stop;
 
 use panoptes_decoders::kernel::Layouts;
-use panoptes_profiles::Profile;
+use panoptes_profiles::{Profile, Symbols};
 
-use crate::walk::{Kernel, Roots};
+use crate::walk::{BpfRoots, Kernel, Roots};
 
 /// The parts of a profile that the walk needs.
 pub fn kernel_of(profile: &Profile) -> Kernel {
@@ -47,7 +47,22 @@ pub fn kernel_of(profile: &Profile) -> Kernel {
             mod_tree: symbols.mod_tree.unwrap_or_default(),
             module_kset: symbols.module_kset.unwrap_or_default(),
             module_mutex: symbols.module_mutex.unwrap_or_default(),
+            bpf: bpf_roots(symbols),
         },
+    }
+}
+
+fn bpf_roots(symbols: &Symbols) -> BpfRoots {
+    BpfRoots {
+        programs: symbols.prog_idr.unwrap_or_default(),
+        maps: symbols.map_idr.unwrap_or_default(),
+        links: symbols.link_idr.unwrap_or_default(),
+        symbols: symbols.bpf_kallsyms.unwrap_or_default(),
+        call_base: symbols.bpf_call_base.unwrap_or_default(),
+        probe_write_user: symbols.bpf_probe_write_user.unwrap_or_default(),
+        override_return: symbols.bpf_override_return.unwrap_or_default(),
+        send_signal: [symbols.bpf_send_signal, symbols.bpf_send_signal_thread]
+            .map(Option::unwrap_or_default),
     }
 }
 

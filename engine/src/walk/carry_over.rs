@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{Rows, room};
 
+use super::bpf_walk::KnownBpf;
 use super::budget::Resume;
 use super::ended_tasks::TaskPlaces;
 use super::modules::KnownModules;
@@ -60,6 +61,7 @@ pub struct WalkCheckpoint {
     interface_age: u32,
     owner_turn: u32,
     modules: KnownModules,
+    bpf: KnownBpf,
     net_ages: Vec<NetAge>,
     ring_slots: Vec<RingSlot>,
 }
@@ -87,6 +89,7 @@ impl WalkCheckpoint {
             interface_age: 0,
             owner_turn: 0,
             modules: KnownModules::new(),
+            bpf: KnownBpf::new(),
             net_ages: room::list(NETS_MAX),
             ring_slots: room::list(REMEMBERED_MAX),
         }
@@ -118,6 +121,7 @@ impl Walker {
         mem::swap(&mut self.owner_turn, &mut kept.owner_turn);
         mem::swap(&mut self.snapshot.interfaces, &mut kept.interfaces);
         mem::swap(&mut self.modules.known, &mut kept.modules);
+        mem::swap(&mut self.bpf.known, &mut kept.bpf);
         mem::swap(&mut self.net_ages, &mut kept.net_ages);
         mem::swap(&mut self.ring_slots, &mut kept.ring_slots);
     }

@@ -443,8 +443,9 @@ impl Walker {
     /// Adds name rows for the inodes of buffers shared between devices, and lists the rings.
     fn find_named_files(&mut self, kernel: &Kernel) {
         let Layouts { dma_buf, io_ring_ctx, .. } = &kernel.layouts;
-        let Self { snapshot, scratch: WalkScratch { shares, .. }, .. } = self;
-        if dma_buf.is_none() && io_ring_ctx.is_none() {
+        let Self { snapshot, scratch: WalkScratch { shares, .. }, bpf, .. } = self;
+        let has_bpf = !kernel.roots.bpf.programs.is_null();
+        if dma_buf.is_none() && io_ring_ctx.is_none() && !has_bpf {
             return;
         }
         for (index, file) in snapshot.files.indexed() {
@@ -457,9 +458,13 @@ impl Walker {
                     let names = &mut snapshot.names;
                     inode.own_name = shares.row_of(names, file.process, buffer.0, row);
                 }
-                Some(magic::ANON_INODE) if io_ring_ctx.is_some() => {
-                    if let Some(dentry) = snapshot.dentries.at(file.path.dentry) {
+                Some(magic::ANON_INODE) => {
+                    let Some(dentry) = snapshot.dentries.at(file.path.dentry) else { continue };
+                    if io_ring_ctx.is_some() {
                         note_ring(&mut snapshot.rings, shares, (index, file), dentry);
+                    }
+                    if has_bpf {
+                        bpf.note_file(file, dentry);
                     }
                 }
                 _ => {}

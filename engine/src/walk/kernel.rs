@@ -43,6 +43,26 @@ pub struct Roots {
     pub module_kset: KernelVa,
     /// `module_mutex`
     pub module_mutex: KernelVa,
+    pub bpf: BpfRoots,
+}
+
+/// Where eBPF begins.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct BpfRoots {
+    /// `prog_idr`, `map_idr` and `link_idr`
+    pub programs: KernelVa,
+    pub maps: KernelVa,
+    pub links: KernelVa,
+    /// `bpf_kallsyms`: the list of the symbols of code.
+    pub symbols: KernelVa,
+    /// `__bpf_call_base`: what instructions count the addresses of helpers from.
+    pub call_base: KernelVa,
+    /// `bpf_probe_write_user`
+    pub probe_write_user: KernelVa,
+    /// `bpf_override_return`
+    pub override_return: KernelVa,
+    /// `bpf_send_signal` and `bpf_send_signal_thread`
+    pub send_signal: [KernelVa; 2],
 }
 
 /// A kernel that is ready to be walked.

@@ -21,11 +21,12 @@ pub enum ScanPart {
     Sockets,
     Interfaces,
     Modules,
+    Bpf,
 }
 
 impl ScanPart {
     /// All of them, with the words for one and for several.
-    pub const ALL: [(Self, [&'static str; 2]); 12] = [
+    pub const ALL: [(Self, [&'static str; 2]); 13] = [
         (Self::Tasks, ["task", "tasks"]),
         (Self::Pids, ["entry of the pid tree", "entries of the pid tree"]),
         (Self::Processes, ["structure of a process", "structures of processes"]),
@@ -38,6 +39,7 @@ impl ScanPart {
         (Self::Sockets, ["socket", "sockets"]),
         (Self::Interfaces, ["interface", "interfaces"]),
         (Self::Modules, ["kernel module", "kernel modules"]),
+        (Self::Bpf, ["eBPF object", "eBPF objects"]),
     ];
 }
 
@@ -147,6 +149,17 @@ walked_structures! {
     /// A module without some of its users, or sections, is still one.
     ModuleUses Uncounted "users of a kernel module";
     ModuleSections Uncounted "sections of a kernel module";
+    BpfProgram Bpf "eBPF program";
+    BpfMap Bpf "eBPF map";
+    BpfLink Bpf "eBPF link";
+    BpfTreeNode Bpf "node of a tree of eBPF objects";
+    /// A tree that changed while it was read, or was forged. The scan notes that it is incomplete.
+    BpfTree Bpf "tree of eBPF objects";
+    BpfSymbols Bpf "list of the symbols of eBPF";
+    /// A program whose helpers are unknown is still one.
+    BpfCode Uncounted "instructions of an eBPF program";
+    /// The same of a link whose place is.
+    BpfPlace Uncounted "place of an eBPF link";
 }
 
 /// Numbers of objects that a scan could not read or had no room for.

@@ -6,6 +6,7 @@ use panoptes_decoders::kernel::vm_area_struct::{VM_READ, Vma};
 use panoptes_decoders::layout::{View, u32_at, u64_at};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
+use super::bpf::{push_bpf_marks, take_bpf_marks};
 use super::cgroups::CSS_SET_HEADS;
 use super::containers::host_name;
 use super::machine_row::Machine;
@@ -47,6 +48,7 @@ impl Walker {
         let read_base = reader.push_bytes(space, roots.timekeeper, READ_BASE_BYTES);
         let css_set_table = reader.push_bytes(space, roots.css_set_table, CSS_SET_TABLE_BYTES);
         let marks = push_marks(reader, kernel, self.modules.known.list(kernel));
+        let bpf_marks = push_bpf_marks(reader, kernel);
         let queues = &self.hints.run_queues;
         let queues = if self.hints.run_queues_whole { queues.as_slice() } else { &[] };
         let rq = layouts.rq.as_ref().map(|layout| layout.packing).unwrap_or_default();
@@ -64,7 +66,8 @@ impl Walker {
             heads.extend(bytes.chunks_exact(8).map(|word| KernelVa(u64_at(word, 0))));
         }
         let module_marks = take_marks(reader, kernel, marks);
-        let mut machine = Machine { module_marks, ..Machine::default() };
+        let bpf_marks = take_bpf_marks(reader, kernel, bpf_marks);
+        let mut machine = Machine { module_marks, bpf_marks, ..Machine::default() };
         if let Some(view) = object(uts).map(View::new) {
             machine.hostname = host_name(&layouts.uts_namespace, view);
         }

@@ -28,6 +28,7 @@ pub struct Machine {
     /// [`MmRow::has_gate`].
     pub gate: Option<Vma>,
     pub module_marks: ModuleMarks,
+    pub bpf_marks: BpfMarks,
 }
 
 impl Machine {
@@ -47,4 +48,13 @@ pub struct ModuleMarks {
     pub seq: Option<u32>,
     /// The owner of the lock of both, with flags.
     pub mutex: Option<u64>,
+}
+
+/// What shows that programs, maps or links of eBPF came, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct BpfMarks {
+    /// The root of the IDR of programs, of maps and of links, and the next number of each.
+    pub idrs: [Option<[u64; 2]>; 3],
+    /// The links of the head of the list `bpf_kallsyms`.
+    pub symbols: Option<[u64; 2]>,
 }

@@ -9,6 +9,12 @@
 //! look: network interfaces with the ages of their namespaces, run queues, and tasks that no list
 //! shows. It keeps all rows if no task has run since they were read (`idle`).
 
+mod bpf;
+mod bpf_helpers;
+mod bpf_links;
+mod bpf_rows;
+mod bpf_symbols;
+mod bpf_walk;
 mod budget;
 mod capability_sets;
 mod carry_over;
@@ -23,6 +29,7 @@ mod ended_tasks;
 mod fair_share;
 mod fd_slices;
 mod files;
+mod idr;
 mod interfaces;
 mod kernel;
 mod losses;
@@ -73,14 +80,18 @@ use panoptes_decoders::layout::{PackedLayout, View};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
+pub use bpf_rows::{
+    BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfHelpers, BpfLinkRow, BpfMapRow,
+    BpfProgramRow, BpfScan, BpfTarget, bpf_view,
+};
 pub use budget::{Budget, DeferredWork};
 pub use capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
 pub use carry_over::WalkCheckpoint;
 pub use copied::MemoryCopyMode;
 pub(crate) use descriptors::TABLE_MAX;
-pub use kernel::{Kernel, Roots};
+pub use kernel::{BpfRoots, Kernel, Roots};
 pub use losses::{Losses, ScanPart};
-pub use machine_row::{Machine, ModuleMarks};
+pub use machine_row::{BpfMarks, Machine, ModuleMarks};
 pub use module_rows::{
     MODULES_MAX, ModuleBuildId, ModuleLoader, ModuleRow, ModuleScan, ModuleSection, ModuleViews,
     module_view,
@@ -100,6 +111,7 @@ pub(crate) use tables::TERMINALS_MAX;
 pub use tcp_socks::UNREAD_DEVICE;
 pub use terminals::is_terminal;
 
+use self::bpf_walk::BpfWalk;
 use self::budget::{BudgetMeter, RowRotation};
 use self::ended_tasks::TaskPlaces;
 use self::modules::ModuleWalk;
@@ -132,6 +144,8 @@ pub struct Scope {
     /// Their users, and their sections, for which [`Walker::with_sections`] makes room. Only lines
     /// of a scan have them.
     pub module_details: bool,
+    /// Programs, maps and links of eBPF.
+    pub bpf: bool,
 }
 
 impl Scope {
@@ -146,6 +160,7 @@ impl Scope {
         udp_ports: false,
         modules: true,
         module_details: false,
+        bpf: true,
     };
     /// Processes and threads, without their arguments.
     pub const LEAST: Self = Self {
@@ -157,6 +172,7 @@ impl Scope {
         udp_ports: false,
         modules: false,
         module_details: false,
+        bpf: false,
     };
 }
 
@@ -208,6 +224,7 @@ pub struct Walker {
     /// Number of scans, which may wrap: other owners of namespaces come first in each.
     owner_turn: u32,
     modules: ModuleWalk,
+    bpf: BpfWalk,
     /// One entry a network namespace.
     net_ages: Vec<NetAge>,
     /// Used slots of the large tables of rings.
@@ -427,6 +444,7 @@ impl Walker {
             interface_age: 0,
             owner_turn: 0,
             modules: ModuleWalk::new(key),
+            bpf: BpfWalk::new(key),
             net_ages: room::list(snapshot.nets.capacity()),
             ring_slots: room::list(rings::REMEMBERED_MAX),
             net_key: key.derive("walk: network namespaces"),
@@ -444,6 +462,7 @@ impl Walker {
     pub fn forget(&mut self) {
         self.interface_age = 0;
         self.modules.known.forget();
+        self.bpf.known.forget();
         self.net_ages.clear();
         self.ring_slots.clear();
         self.hints.forget();
@@ -462,6 +481,7 @@ impl Walker {
         (self.scratch.space_turn, self.scratch.table_turn) =
             (RowRotation::default(), RowRotation::default());
         self.scratch.rings.clear();
+        self.bpf.files.clear();
         self.hints.begin_scan();
     }
 }

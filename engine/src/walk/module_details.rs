@@ -268,7 +268,7 @@ impl ModuleScan {
 }
 
 /// The visible beginning of a C string.
-fn text_of<const BYTES: usize>(bytes: &[u8]) -> ArrayString<BYTES> {
+pub(super) fn text_of<const BYTES: usize>(bytes: &[u8]) -> ArrayString<BYTES> {
     let is_visible = |byte: &&u8| byte.is_ascii_graphic() || **byte == b' ';
     let mut text = ArrayString::new();
     for &byte in c_string(bytes).iter().take_while(is_visible).take(BYTES) {

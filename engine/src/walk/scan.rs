@@ -58,6 +58,7 @@ impl Walker {
         self.reader.forget_translations();
         self.read_machine(memory);
         self.snapshot.modules.clear();
+        self.snapshot.bpf.clear();
         let origin = self.origin(scope);
         self.snapshot.has_rested = self.idle.has_rested(origin, &self.snapshot);
         (self.snapshot.is_kept, self.snapshot.has_run) = (false, false);
@@ -103,6 +104,10 @@ impl Walker {
         memory.goes_on()?;
         if scope.modules {
             self.read_modules(memory, scope);
+            memory.goes_on()?;
+        }
+        if scope.bpf {
+            self.read_bpf(memory);
             memory.goes_on()?;
         }
         self.read_without_descriptors(memory, scope)?;

@@ -6,6 +6,7 @@ use core::num::NonZeroU64;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::{AddressedRows, HashKey, Rows};
 
+use super::bpf_rows::BpfScan;
 use super::budget::DeferredWork;
 use super::capability_sets::CapabilitySets;
 use super::copied::MemoryCopyMode;
@@ -65,6 +66,8 @@ macro_rules! tables {
             pub interfaces: Rows<InterfaceRow>,
             /// Kernel modules. Not every scan reads them; the others have none.
             pub modules: ModuleScan,
+            /// Programs, maps and links of eBPF. Not every scan reads them; the others have none.
+            pub bpf: BpfScan,
             /// The capabilities of processes that are not root.
             pub capability_sets: CapabilitySets,
             /// The ports of all UDP sockets, if the scan reads them.
@@ -116,6 +119,7 @@ macro_rules! tables {
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
                     modules: ModuleScan::default(),
+                    bpf: BpfScan::default(),
                     capability_sets: CapabilitySets::default(),
                     udp_ports: UdpPorts::default(),
                     task_list_closed: false,
@@ -136,6 +140,7 @@ macro_rules! tables {
             pub fn clear(&mut self) {
                 $(self.$name.clear();)*
                 self.modules.clear();
+                self.bpf.clear();
                 self.capability_sets.clear();
                 self.udp_ports.clear();
                 self.task_list_closed = false;

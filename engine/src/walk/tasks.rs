@@ -10,11 +10,11 @@ use core::mem;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::{View, u64_at};
 
 use super::copied::MemoryCopyMode;
 use super::fair_share::room_of_shown;
+use super::idr::IdrKind;
 use super::losses::WalkedStructure;
 use super::snapshot::{Index, ThreadRow, view};
 use super::views::{Candidates, is_sane};
@@ -23,6 +23,9 @@ use super::{
 };
 use panoptes_tables::{AddressedRows, Insertion};
 
+/// How the pid IDR is counted.
+const PIDS: IdrKind =
+    IdrKind { node: WalkedStructure::PidTreeNode, tree: WalkedStructure::PidTree };
 /// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
 /// newborn tasks, the rest for chains of hidden ones. In a copy of memory, the tree of numbers may
 /// have got a new root after its page was copied: then each task is found by the one before it.
@@ -197,78 +200,9 @@ impl Walker {
             return;
         };
         let head = u64_at(head, 0);
-        let tree_is_whole = self.find_pids(memory, head, found);
+        let tree_is_whole = self.find_entries(memory, head, found, PIDS);
         let pids_are_whole = self.read_pids(memory, found);
         self.snapshot.idr_complete = tree_is_whole && pids_are_whole;
-    }
-
-    /// Collects every `struct pid` of the IDR, level by level; `nodes` is the frontier. Returns
-    /// whether the tree was read completely.
-    fn find_pids(
-        &mut self,
-        memory: &mut ScannedMemory<'_>,
-        head: u64,
-        nodes: &mut Vec<KernelVa>,
-    ) -> bool {
-        let WalkScratch { pids, more: children, .. } = &mut self.scratch;
-        pids.clear();
-        match xarray::slot(head) {
-            XaSlot::Node(node) => nodes.push(node),
-            XaSlot::Entry(pid) => pids.push(pid),
-            XaSlot::Empty => {}
-        }
-        let layout = &memory.kernel.layouts.xa_node;
-        let (visited, losses) = (&mut self.visited, &mut self.snapshot.losses);
-        let mut whole = true;
-        visited.clear();
-        for _ in 0..xarray::XARRAY_DEPTH_MAX {
-            if nodes.is_empty() {
-                break;
-            }
-            children.clear();
-            fetch(&mut self.reader, memory, &layout.packing, nodes, |index, bytes| {
-                let Some(bytes) = bytes else {
-                    losses.miss(WalkedStructure::PidTreeNode, nodes[index]);
-                    whole = false;
-                    return;
-                };
-                let leaf = View::new(bytes).unsigned(layout.shift) == 0;
-                xarray::for_each_slot(layout, bytes, |_, slot| {
-                    let (address, list) = match slot {
-                        XaSlot::Node(address) if !leaf => (address, &mut *children),
-                        XaSlot::Entry(address) if leaf => (address, &mut *pids),
-                        XaSlot::Node(address) | XaSlot::Entry(address) => {
-                            losses.miss(WalkedStructure::PidTree, address);
-                            return;
-                        }
-                        XaSlot::Empty => return,
-                    };
-                    if !address.is_plausible() {
-                        losses.miss(WalkedStructure::PidTree, address);
-                        return;
-                    }
-                    let stop = match visited.insert(address.0, 0) {
-                        Insertion::New if list.len() < list.capacity() => {
-                            list.push(address);
-                            return;
-                        }
-                        Insertion::New => EarlyStop::NoRoom { rows: list.capacity() as u32 },
-                        Insertion::Old(_) => EarlyStop::Loop { address },
-                        Insertion::Full => EarlyStop::NoRoom { rows: visited.len() as u32 },
-                    };
-                    whole &= matches!(stop, EarlyStop::Loop { .. });
-                    losses.stop(WalkedStructure::PidTree, stop);
-                });
-            });
-            nodes.clear();
-            mem::swap(nodes, children);
-        }
-        if !nodes.is_empty() {
-            whole = false;
-            let stop = EarlyStop::TooLong { limit: xarray::XARRAY_DEPTH_MAX };
-            losses.stop(WalkedStructure::PidTree, stop);
-        }
-        whole
     }
 
     /// Reads every `struct pid` and collects the one task with its thread id: the first of

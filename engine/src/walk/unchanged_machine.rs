@@ -199,7 +199,8 @@ impl Walker {
     ) -> Result<bool, ScanError> {
         let is_due = self.hints.run_queues_age == 0
             || scope.interfaces && self.interface_age == 0
-            || scope.modules && self.must_read_modules(memory.kernel);
+            || scope.modules && self.must_read_modules(memory.kernel)
+            || scope.bpf && self.must_read_bpf(memory.kernel);
         let has_rows = self.idle.has_rows(self.origin(scope));
         let is_wanted =
             if self.snapshot.is_light { self.may_be_light } else { !self.may_lighten() };

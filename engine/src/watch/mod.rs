@@ -597,7 +597,7 @@ fn first_of(snapshot: &Snapshot) -> Option<FirstProcess> {
 /// What a scan has missed.
 fn missed<'a>(
     snapshot: &'a Snapshot,
-    ([unstable, modules], tables): ([&'a mut Loss; 2], &'a mut PerLimit<Loss>),
+    ([unstable, modules, ebpf], tables): ([&'a mut Loss; 3], &'a mut PerLimit<Loss>),
     contents: &'a mut Loss,
     detectors: &'a mut Detectors,
 ) -> ScanShortfall<'a> {
@@ -606,6 +606,7 @@ fn missed<'a>(
         left: if snapshot.is_partial() { snapshot.left } else { DeferredWork::default() },
         unstable,
         modules,
+        ebpf,
         tables,
         contents,
         detectors: detectors.losses(),

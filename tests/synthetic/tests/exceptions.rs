@@ -90,6 +90,7 @@ fn one_noisy_alert_is_silenced_and_the_others_remain() {
         container: None,
         image: None,
         address: None,
+        kernel_module_name: None,
         command_line: Some(Glob::new("node --jit")),
         reason: "Node.js compiles JavaScript at run time".into(),
         until: None,

@@ -47,6 +47,10 @@ impl Damage {
                 usize::from(scope.modules && !snapshot.modules.stopped.is_empty()),
                 ["the list of kernel modules is torn"; 2],
             ),
+            (
+                usize::from(scope.bpf && snapshot.bpf.stopped != 0),
+                ["a list of eBPF objects is torn"; 2],
+            ),
         ];
         for (count, words) in counts {
             damage.incomplete(count as u64, words);

@@ -35,6 +35,7 @@ const SCOPE: Scope = Scope {
     command_lines: false,
     udp_ports: false,
     modules: false,
+    bpf: false,
     module_details: false,
 };
 

@@ -219,6 +219,11 @@ const ABSENCES: &[Absence] = &[
         is_so: |_, record, _| record.details("kernel_module").is_object(),
     },
     Absence {
+        fields: &["/activity_data/process_details"],
+        why: "no scan saw a process with a descriptor of the program",
+        is_so: |_, record, _| record.details("ebpf_program").is_object(),
+    },
+    Absence {
         fields: &[
             "/activity_data/process_details",
             "/activity_data/file_descriptor_details",

@@ -391,6 +391,26 @@ fn modules(stage: &mut Stage<'_>) {
     hidden::while_paused(stage.guest, || kernel.show(&place.unwrap()));
 }
 
+/// The agent loads programs of eBPF, two of which are dangerous, and attaches some. A rootkit's work
+/// is one that is hidden.
+fn ebpf_programs(stage: &mut Stage<'_>) {
+    stage.seen = stage.watcher.seen();
+    stage.guest.agent("bpf open").unwrap();
+    for name in ["ebpf_program_loaded", "ebpf_program_attached", "ebpf_program_dangerous"] {
+        stage.sees(name);
+    }
+    let (mut kernel, mut place) = (GuestKernel::of(stage.guest), None);
+    stage.seen = stage.watcher.seen();
+    hidden::while_paused(stage.guest, || place = Some(kernel.hide_ebpf_program("signals")));
+    stage.sees("ebpf_program_hidden");
+    hidden::while_paused(stage.guest, || kernel.show(&place.unwrap()));
+    stage.seen = stage.watcher.seen();
+    stage.guest.agent("bpf close").unwrap();
+    for name in ["ebpf_program_detached", "ebpf_program_unloaded"] {
+        stage.sees(name);
+    }
+}
+
 /// A configuration whose SBOMs are missing, one with a mistake, and one that is used.
 fn reloads(stage: &mut Stage<'_>, folder: &Path) {
     let nothing = folder.join("nothing");
@@ -421,6 +441,7 @@ fn watch_all_acts(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
     programs(&mut stage);
     rootkit(&mut stage);
     modules(&mut stage);
+    ebpf_programs(&mut stage);
     reloads(&mut stage, configuration.parent().unwrap());
     stage.guest.agent("zoo").unwrap();
     barrier::passed(stage.guest, stage.watcher);
@@ -461,8 +482,8 @@ fn live_records_of_every_activity_have_what_consumers_read() {
     check_reasons(&runs);
 }
 
-/// Each reason names the file, the process, the address or the module that the alert is about. The
-/// kernel's clock is none of these, and neither is a number of alerts.
+/// Each reason names the file, the process, the address, the module or the program of eBPF that the
+/// alert is about. The kernel's clock is none of these, and neither is a number of alerts.
 fn check_reasons(runs: &[Vec<Record>]) {
     let alerts = runs.iter().flatten().filter(|record| record.0["message_type"] == "ALERT");
     let others = ["clock_tampered", "alerts_summed_up"];
@@ -477,6 +498,7 @@ fn check_reasons(runs: &[Vec<Record>]) {
             &data["network_connection_details"]["source_ip_address"],
             &data["kernel_module_details"]["kernel_module_name"],
             &data["kernel_code_details"]["kernel_code_address"],
+            &data["ebpf_program_details"]["ebpf_program_tag"],
         ];
         let names = names.map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned));
         let names_it = data["reverse_shell_details"].is_object()

@@ -55,8 +55,8 @@ pub(crate) enum From {
 pub(crate) enum Hidden {
     /// In a list, behind another link.
     Link { link: KernelVa, before: KernelVa },
-    /// In a slot of the IDR.
-    Slot { slot: KernelVa, pid: KernelVa },
+    /// In a slot of an IDR.
+    Slot { slot: KernelVa, entry: KernelVa },
     /// In an `hlist`, behind that pointer.
     Node { node: KernelVa, before: KernelVa },
 }
@@ -96,11 +96,10 @@ impl GuestKernel {
             From::ThreadGroup => list(fields.thread_node),
             From::Children => list(fields.sibling.unwrap()),
             From::ControlGroup => list(fields.cg_list.unwrap()),
-            From::Idr => {
-                let slot = self.idr_slot(task.thread_pid);
-                self.write(slot, 0);
-                Hidden::Slot { slot, pid: task.thread_pid }
-            }
+            From::Idr => self.hide_in_idr(
+                self.kernel.roots.init_pid_ns.plus(layouts.pid_idr_root()),
+                task.thread_pid,
+            ),
             From::Pids(kind) => {
                 let node = task.address.plus(u64::from(fields.pid_links.offset) + kind * 16);
                 let (next, before) = (self.read(node), KernelVa(self.read(node.plus(8))));
@@ -126,7 +125,7 @@ impl GuestKernel {
                 self.write(before, link.0);
                 self.write(KernelVa(after).plus(8), link.0);
             }
-            Hidden::Slot { slot, pid } => self.write(slot, pid.0),
+            Hidden::Slot { slot, entry } => self.write(slot, entry.0),
             Hidden::Node { node, before } => {
                 let after = self.read(before);
                 self.write(node, after);
@@ -171,6 +170,19 @@ impl GuestKernel {
     pub(crate) fn taint_module(&mut self, name: &str, bits: u64) {
         let taints = self.module_field(name, |layout| layout.taints);
         self.write(taints, self.read(taints) ^ bits);
+    }
+
+    /// Removes a program of eBPF from the IDR of programs, and returns how to put it back. The guest
+    /// must be paused.
+    #[allow(dead_code, reason = "the tests do it, the scenarios do not")]
+    pub(crate) fn hide_ebpf_program(&mut self, name: &str) -> Hidden {
+        let scope = Scope { bpf: true, ..Scope::LEAST };
+        self.source.refresh();
+        let snapshot = self.walker.scan(&mut self.source, &self.kernel, scope).unwrap();
+        let row = snapshot.bpf.programs.iter().find(|row| row.name.as_str() == name);
+        let program = row.unwrap_or_else(|| panic!("there is no program {name}")).address;
+        let head = self.kernel.layouts.idr.xa_head.offset;
+        self.hide_in_idr(self.kernel.roots.bpf.programs.plus(head.into()), program)
     }
 
     /// The address of a field of a module, which can be read and written then.
@@ -221,13 +233,20 @@ impl GuestKernel {
         Hidden::Link { link, before }
     }
 
-    /// The slot of a `struct pid` in the pid IDR.
-    fn idr_slot(&self, pid: KernelVa) -> KernelVa {
+    /// Removes an entry from the IDR whose root pointer is at an address.
+    fn hide_in_idr(&self, root: KernelVa, entry: KernelVa) -> Hidden {
+        let slot = self.idr_slot(root, entry);
+        self.write(slot, 0);
+        Hidden::Slot { slot, entry }
+    }
+
+    /// The slot of an entry in the IDR whose root pointer is at an address.
+    fn idr_slot(&self, root: KernelVa, wanted: KernelVa) -> KernelVa {
         let layouts = &self.kernel.layouts;
-        let mut places = vec![self.kernel.roots.init_pid_ns.plus(layouts.pid_idr_root())];
+        let mut places = vec![root];
         while let Some(place) = places.pop() {
             match xarray::slot(self.read(place)) {
-                XaSlot::Entry(entry) if entry == pid => return place,
+                XaSlot::Entry(entry) if entry == wanted => return place,
                 XaSlot::Node(node) => {
                     let slots = layouts.xa_node.slots;
                     let first = node.plus(slots.offset.into());
@@ -236,7 +255,7 @@ impl GuestKernel {
                 _ => {}
             }
         }
-        panic!("{pid} is not in the pid IDR");
+        panic!("{wanted} is not in the IDR");
     }
 
     fn offset(&self, address: KernelVa) -> u64 {

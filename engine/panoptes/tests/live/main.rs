@@ -10,6 +10,7 @@
 mod acts;
 mod attestation;
 mod barrier;
+mod bpf;
 #[path = "../../../records/tests/common/consumers.rs"]
 mod consumers;
 mod containers;

@@ -19,6 +19,8 @@ pub use crate::details_kind::DetailsKind;
 
 pub mod container;
 pub mod detection;
+pub mod ebpf_object;
+pub mod ebpf_program;
 pub mod elf_file;
 pub mod file;
 pub mod file_descriptor;
@@ -43,6 +45,7 @@ pub mod workload;
 
 use container::ContainerDetails;
 use detection::{Detection, Membership};
+use ebpf_program::EbpfProgramDetails;
 use elf_file::ElfFileDetails;
 use file::FileDetails;
 use file_descriptor::FileDescriptorDetails;
@@ -154,6 +157,7 @@ details_kinds! {
     ProcessExecuted ProcessExecutedDetails<'a>;
     KernelModule KernelModuleDetails<'a>;
     KernelCode KernelCodeDetails<'a>;
+    EbpfProgram EbpfProgramDetails<'a>;
 }
 
 /// The content of one record.

@@ -14,6 +14,7 @@ use crate::schema_type::{SchemaObject, SchemaType};
 
 use super::DetailsObject;
 use super::container::ContainerDetails;
+use super::ebpf_object::EbpfObjectDetails;
 use super::file_descriptor::FileDescriptorDetails;
 use super::interface::WorkloadInterface;
 use super::kernel_code::{IntegrityCheckDetails, KernelCodeDetails};
@@ -119,6 +120,7 @@ kinds! {
     Connections "connections" "connection" "Network connections",
         NetworkConnectionDetails<'_>, MaybeProcess;
     Modules "modules" "kernel_module" "Kernel modules", KernelModuleDetails<'_>, Own;
+    Bpf "bpf" "ebpf_object" "Programs, maps and links of eBPF", EbpfObjectDetails<'_>, Own;
     Interfaces "interfaces" "interface" "Network interfaces", WorkloadInterface<'_>, Namespace;
     Containers "containers" "container" "Containers", ContainerDetails<'_>, Own;
     ShellHistory "shell-history" "shell_command" "Commands in the histories of shells",

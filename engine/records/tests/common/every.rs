@@ -6,6 +6,8 @@ use panoptes_records::json::command_line::CommandLine;
 use panoptes_records::json::text::Text;
 use panoptes_records::json::time::Timestamp;
 use panoptes_records::record::container::ContainerDetails;
+use panoptes_records::record::ebpf_object::EbpfHelper;
+use panoptes_records::record::ebpf_program::{EbpfProgramDetails, EbpfProgramView};
 use panoptes_records::record::elf_file::ElfFileDetails;
 use panoptes_records::record::file::FileDetails;
 use panoptes_records::record::file_descriptor::FileDescriptorDetails;
@@ -175,6 +177,7 @@ pub(crate) fn each_activity(
     let sections = vec![section; 16];
     let module = kernel_module(text, filling.number, &names, &sections);
     let code = kernel_code(text, filling.number);
+    let program = ebpf_program(text, filling.number);
     let details = |kind| match kind {
         DetailsKind::Process => Details::Process(&process),
         DetailsKind::Thread => Details::Thread(&thread),
@@ -191,6 +194,7 @@ pub(crate) fn each_activity(
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
         DetailsKind::KernelModule => Details::KernelModule(&module),
         DetailsKind::KernelCode => Details::KernelCode(&code),
+        DetailsKind::EbpfProgram => Details::EbpfProgram(&program),
     };
     let pod = ContainerContext {
         container_id: Some(text),
@@ -259,5 +263,24 @@ fn kernel_code(text: Text<'_>, number: u64) -> KernelCodeDetails<'_> {
         kernel_code_bytes_after: Some(Hex(&[0xe9; 16])),
         kernel_code_first_seen: Some(Timestamp::from_ns(number as i64)),
         kernel_code_advice: Some("Take a dump of the machine."),
+    }
+}
+
+/// A program of eBPF that has everything.
+fn ebpf_program(text: Text<'_>, number: u64) -> EbpfProgramDetails<'_> {
+    EbpfProgramDetails {
+        ebpf_program_id: number as u32,
+        ebpf_program_type: Some("kprobe".into()),
+        ebpf_program_name: Some(text),
+        ebpf_program_tag: Some(Hex(&[0xa5; 8])),
+        ebpf_program_size: Some(number as u32),
+        ebpf_program_image_address: Some(MemoryAddress(number)),
+        ebpf_program_loaded_time_iso_8601_ns: Some(Timestamp::from_ns(number as i64)),
+        ebpf_program_user_id: Some(number as u32),
+        ebpf_program_helpers: Some(EbpfHelper::ALL),
+        ebpf_program_attach_type: Some("trace_kprobe_multi".into()),
+        ebpf_program_attach_target: Some(text),
+        ebpf_program_link_id: Some(number as u32),
+        ebpf_program_views: Some(EbpfProgramView::ALL),
     }
 }

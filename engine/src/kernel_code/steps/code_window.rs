@@ -8,7 +8,9 @@ use core::ops::Range;
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 
+use super::kprobes::PROBE_BUCKETS;
 use super::lists::{OBJECTS_MAX, follow_hlist};
+use super::module_space::TRAP;
 use super::sites::{PatchSite, SiteTables, visit_sites, visit_trampolines};
 use crate::kernel_code::baseline::{MARGIN, hash_with};
 use crate::kernel_code::check::Check;
@@ -16,12 +18,8 @@ use crate::kernel_code::context::{CheckContext, READ_BYTES_MAX};
 use crate::kernel_code::owners::Owner;
 use crate::kernel_code::violations::{CodeBytes, Violation};
 
-/// Number of buckets of `kprobe_table` (kernel/kprobes.c).
-const PROBE_BUCKETS: u64 = 64;
 /// Maximum number of illegal patches of a window that are reported.
 const PATCHES_MAX: usize = 16;
-/// What a kprobe puts at the start of an instruction.
-const TRAP: u8 = 0xcc;
 const JUMP: u8 = 0xe9;
 /// Bytes of a jump to a slot of a kprobe.
 const JUMP_BYTES: u64 = 5;

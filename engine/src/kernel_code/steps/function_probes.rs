@@ -5,7 +5,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u64_at;
 
-use super::ftrace::{FUNCTIONS_MAX, check_functions};
+use super::ftrace_filter::{FUNCTIONS_MAX, check_functions};
 use super::lists::{OBJECTS_MAX, follow_hlist, follow_list};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::CheckContext;

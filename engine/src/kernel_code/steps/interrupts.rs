@@ -1,7 +1,8 @@
 //! Interrupts: each gate of the table of interrupt descriptors leads into the kernel's text.
 //!
 //! Processors read the table where the kernel maps it read only for them: what is mapped there is
-//! checked, too. The register that holds that address is not in memory: another table is not noticed.
+//! checked, too. The register that holds that address is not in memory: another table is not
+//! noticed.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{u32_at, u64_at};
@@ -21,6 +22,9 @@ const PRESENT: u64 = 1 << 47;
 /// Where all processors have the table (`CPU_ENTRY_AREA_RO_IDT`, arch/x86/include/asm).
 const MAPPED: KernelVa = KernelVa(0xffff_fe00_0000_0000);
 
+/// Where the gates lead that are present.
+type Targets = [Option<KernelVa>; GATES];
+
 /// Checks all gates.
 pub(super) fn step(cx: &mut CheckContext<'_>, _: &mut Cursor) -> Progress {
     let check = Check::InterruptDescriptors;
@@ -32,19 +36,23 @@ pub(super) fn step(cx: &mut CheckContext<'_>, _: &mut Cursor) -> Progress {
         cx.not_checked(check, "the table's address is unknown");
         return Progress::Done;
     };
-    for at in [table, MAPPED] {
-        check_table(cx, at);
-    }
+    let targets = check_table(cx, table, None);
+    check_table(cx, MAPPED, targets.as_ref());
     Progress::Done
 }
 
-/// Checks the gates of a table.
-fn check_table(cx: &mut CheckContext<'_>, table: KernelVa) {
+/// Checks the gates of a table that lead elsewhere than those of another one. Returns where all
+/// lead.
+fn check_table(
+    cx: &mut CheckContext<'_>,
+    table: KernelVa,
+    checked: Option<&Targets>,
+) -> Option<Targets> {
     let check = Check::InterruptDescriptors;
     let mut targets = [None; GATES];
     let Some(bytes) = cx.read(table, (GATES * GATE_BYTES) as u32) else {
         cx.unread(check);
-        return;
+        return None;
     };
     for (target, gate) in targets.iter_mut().zip(bytes.chunks_exact(GATE_BYTES)) {
         *target = target_of(gate);
@@ -52,6 +60,9 @@ fn check_table(cx: &mut CheckContext<'_>, table: KernelVa) {
     for (vector, target) in targets.into_iter().enumerate() {
         let Some(target) = target else { continue };
         cx.checked(check, 1);
+        if checked.and_then(|checked| checked.get(vector)) == Some(&Some(target)) {
+            continue;
+        }
         let owner = cx.owner_of(target);
         if owner != Owner::Kernel && !is_left(cx, target) {
             let place = table.plus((vector * GATE_BYTES) as u64);
@@ -60,6 +71,7 @@ fn check_table(cx: &mut CheckContext<'_>, table: KernelVa) {
             cx.violation(violation);
         }
     }
+    Some(targets)
 }
 
 /// Whether a gate leads where code was when the kernel started, which it frees then: vectors that
@@ -131,6 +143,16 @@ mod tests {
                 scene.put(place + 8, before[1]);
             }
         }
+    }
+
+    #[test]
+    fn one_gate_that_both_views_show_is_one_violation() {
+        let (mut scene, tables) = scene();
+        let stray = scene.stray_code();
+        for table in tables {
+            scene.put_bytes(table + 16 * 3, &gate(stray));
+        }
+        assert_eq!(scene.run(step).hooks(CHECK), [(tables[0] + 16 * 3, stray)]);
     }
 
     #[test]

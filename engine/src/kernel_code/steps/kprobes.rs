@@ -7,7 +7,7 @@ use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress};
 
 /// Number of buckets of `kprobe_table` (kernel/kprobes.c).
-const BUCKETS: u64 = 64;
+pub(super) const PROBE_BUCKETS: u64 = 64;
 
 /// Checks all probes, one bucket after the other.
 pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
@@ -25,7 +25,7 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         cx.not_checked(check, "the addresses of the kernel's own handlers are unknown");
     }
     let mut probes = cursor.count as usize;
-    while cursor.at < BUCKETS {
+    while cursor.at < PROBE_BUCKETS {
         if !cx.has_budget() {
             return Progress::More;
         }
@@ -125,7 +125,7 @@ mod tests {
     impl Probes {
         fn new() -> Self {
             let mut scene = Scene::new();
-            let table = scene.variable(8 * BUCKETS);
+            let table = scene.variable(8 * PROBE_BUCKETS);
             let [aggregate, kretprobe, function] = [0; 3].map(|_| scene.function(64));
             let symbols = &mut scene.kernel.symbols;
             symbols.kprobe_table = va(table);
@@ -178,7 +178,7 @@ mod tests {
         probes.put(63, &[all[2].1]);
         let outcome = probes.scene.run(step);
         assert!(outcome.holds(CHECK));
-        assert_eq!(outcome.facts(CHECK).places, BUCKETS + 3 * 3);
+        assert_eq!(outcome.facts(CHECK).places, PROBE_BUCKETS + 3 * 3);
         let targets = [probes.scene.stray_code(), probes.scene.code_of(MODULE)];
         for (_, probe) in all {
             for field in ["pre_handler", "post_handler", "fault_handler"] {
@@ -217,7 +217,7 @@ mod tests {
             assert_eq!(probes.hooks(), [(probe, stray)]);
             probes.scene.put(probe + offset, 0);
         }
-        // What is behind another probe is none of it.
+        // Bytes behind another probe are none of it.
         let kernels = probes.scene.function(64);
         probes.scene.set(probe, "kprobe", "pre_handler", kernels);
         probes.scene.put(probe + 256, stray);

@@ -149,20 +149,23 @@ mod tests {
 
     #[test]
     fn each_function_is_in_the_kernels_text() {
-        let (lists, _, of_lists) = lists();
-        let (calls, _, of_calls) = calls();
-        for (mut scene, hooks) in [(lists, &of_lists[..]), (calls, &of_calls[..])] {
-            let outcome = scene.run(step);
-            assert!(outcome.holds(CHECK));
-            assert_eq!(outcome.facts(CHECK).places, 3);
-            let module = Owner::Module(KernelVa(7));
-            for target in [scene.stray_code(), scene.code_of(module), scene.module_data()] {
-                for &at in hooks {
-                    let before = scene.word(scene.field(at, "security_hook_list", "hook"));
-                    scene.set(at, "security_hook_list", "hook", target);
-                    assert_eq!(scene.run(step).hooks(CHECK), [(at, target)]);
-                    scene.set(at, "security_hook_list", "hook", before);
-                }
+        let (scene, _, hooks) = lists();
+        check_each(scene, &hooks);
+        let (scene, _, hooks) = calls();
+        check_each(scene, &hooks);
+    }
+
+    fn check_each(mut scene: Scene, hooks: &[u64]) {
+        let outcome = scene.run(step);
+        assert!(outcome.holds(CHECK));
+        assert_eq!(outcome.facts(CHECK).places, 3);
+        let module = Owner::Module(KernelVa(7));
+        for target in [scene.stray_code(), scene.code_of(module), scene.module_data()] {
+            for &at in hooks {
+                let before = scene.word(scene.field(at, "security_hook_list", "hook"));
+                scene.set(at, "security_hook_list", "hook", target);
+                assert_eq!(scene.run(step).hooks(CHECK), [(at, target)]);
+                scene.set(at, "security_hook_list", "hook", before);
             }
         }
     }

@@ -3,6 +3,7 @@
 mod code_window;
 mod files;
 mod ftrace;
+mod ftrace_filter;
 mod function_probes;
 mod interrupts;
 mod kprobes;
@@ -18,12 +19,14 @@ mod pages;
 mod pointers;
 mod sites;
 mod system_calls;
-#[cfg(test)]
-mod testing;
 mod text;
 mod tracepoints;
 mod uprobes;
 mod words;
+
+#[cfg(test)]
+#[path = "tests/scene.rs"]
+mod testing;
 
 use super::context::{CheckContext, Cursor, Progress};
 

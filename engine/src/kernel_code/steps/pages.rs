@@ -1,4 +1,5 @@
-//! Executable pages of the kernel: each has an owner, none is writable, and the direct map has none.
+//! Executable pages of the kernel: each has an owner, none is writable, and the direct map has
+//! none.
 //!
 //! The step walks the kernel's own page tables, whatever else says where code is. So it finds code
 //! that left every list. A page that the kernel cannot execute is of no interest here.
@@ -20,6 +21,9 @@ use crate::kernel_code::violations::Violation;
 const KERNEL_HALF: u64 = 1 << 63;
 /// Number of entries in a table.
 const ENTRIES: usize = 512;
+/// Bytes of the code that starts processors, at most, and of the memory that it lies in.
+const REAL_MODE_BYTES: u64 = 64 << 10;
+const LOW_BYTES: u64 = 1 << 20;
 /// Bits of an entry (arch/x86/include/asm/pgtable_types.h).
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
@@ -72,8 +76,8 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     Progress::More
 }
 
-/// Reads the tables that map an address, and judges the rest of the lowest one. Returns the address
-/// to go on with, or `None` at the end of all addresses.
+/// Reads the tables that map an address, and judges the rest of the lowest one. Returns the next
+/// address, or `None` at the end of all addresses.
 fn walk(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<u64> {
     let levels = cx.kernel().space.levels;
     let mut level = levels.top();
@@ -161,11 +165,7 @@ fn judge(cx: &mut CheckContext<'_>, cursor: &mut Cursor, piece: &Piece) {
 /// it executable there (`set_real_mode_permissions`, arch/x86/realmode/init.c).
 fn is_real_mode(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
     let Some(at) = cx.kernel().symbols.real_mode_header else { return false };
-    let Some(header) = cx.word(at) else { return false };
-    /// Bytes of the whole: a few pages of code with their data.
-    const REAL_MODE_BYTES: u64 = 64 << 10;
-    /// It lies in the first MiB.
-    const LOW_BYTES: u64 = 1 << 20;
+    let header = cx.word(at).unwrap_or(0);
     piece.physical.0 < LOW_BYTES && piece.start.wrapping_sub(header) < REAL_MODE_BYTES
 }
 
@@ -202,8 +202,8 @@ fn is_filled_with_traps(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
 }
 
 /// Whether a piece is in an area that BPF has asked for. Before it had memory for many images
-/// (v5.18), each image had an area, and those of classic filters have no symbol. What forges an area
-/// can pass for one.
+/// (v5.18), each image had an area, and those of classic filters have no symbol. What forges an
+/// area can pass for one.
 fn is_bpf_area(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
     /// Bytes of the functions that ask for memory, at most.
     const FUNCTION_BYTES: u64 = 1024;

@@ -98,8 +98,8 @@ fn check_part(cx: &mut CheckContext<'_>, check: Check, start: KernelVa, length: 
     }
 }
 
-/// Whether the page with an address has nothing but traps: memory that may be filled with code later
-/// (`execmem`), to which some variables of the kernel lead.
+/// Whether the page with an address has nothing but traps: memory that may be filled with code
+/// later (`execmem`), to which some variables of the kernel lead.
 fn has_only_traps(cx: &mut CheckContext<'_>, address: KernelVa) -> bool {
     let page = KernelVa(address.0 & !(PAGE_BYTES - 1));
     let bytes = cx.read(page, PAGE_BYTES as u32);

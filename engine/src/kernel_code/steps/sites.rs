@@ -6,6 +6,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u32_at;
 
 use super::lists::{OBJECTS_MAX, follow_list};
+use super::module_space::TRAP;
 use crate::kernel_code::context::{CheckContext, READ_BYTES_MAX};
 use crate::kernel_code::owners::{Owner, Owners};
 
@@ -37,7 +38,6 @@ const ZEROS: [[u8; BRANCH_BYTES]; 2] =
     [[0x66, 0x66, 0x48, 0x31, 0xc0], [0x2e, 0x2e, 0x2e, 0x31, 0xc0]];
 /// The trap of a static call that warns (arch/x86/include/asm/bug.h, since v6.19).
 const WARNING: [u8; BRANCH_BYTES] = [0x67, 0x48, 0x0f, 0xb9, 0x3a];
-const TRAP: u8 = 0xcc;
 const RETURN: u8 = 0xc3;
 /// Opcodes of a call, a jump, and a short jump.
 const CALL: u8 = 0xe8;

@@ -1,8 +1,8 @@
 //! Ways of system calls: the tables of their functions, and the functions that dispatch them.
 //!
 //! Since the repairs of branch history injection (v6.9, and stable releases of then), the kernel of
-//! x86-64 does not read its table: a function calls each system call. So the branches in the code of
-//! that function, and of those that lead to it, are checked, too.
+//! x86-64 does not read its table: a function calls each system call. So the branches in the code
+//! of that function, and of those that lead to it, are checked, too.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u64_at;

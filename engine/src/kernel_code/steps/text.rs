@@ -16,7 +16,7 @@ use super::code_window::restore_probes;
 use super::code_window::{Sites, Window, hash_of, mask_sites, masked_hash_of, read_window};
 use super::sites::{self, SiteTables, are_known};
 use crate::kernel_code::baseline::{CODE_BLOCKS_MAX, CodeBlock, DATA_BLOCKS_MAX};
-use crate::kernel_code::baseline::{WINDOW_BYTES, block_bytes, hash_with};
+use crate::kernel_code::baseline::{CODE_WINDOW_BYTES, block_bytes, hash_with};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
 use crate::kernel_code::violations::{SHOWN_BYTES, Violation};
@@ -68,15 +68,15 @@ fn check_code(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         return Progress::Done;
     }
     let block = block_bytes(bytes, CODE_BLOCKS_MAX);
-    let windows = bytes.div_ceil(WINDOW_BYTES as u64);
+    let windows = bytes.div_ceil(CODE_WINDOW_BYTES as u64);
     while cursor.at < windows {
         if !cx.has_budget() {
             return Progress::More;
         }
-        let offset = cursor.at * WINDOW_BYTES as u64;
+        let offset = cursor.at * CODE_WINDOW_BYTES as u64;
         let start = text.start + offset;
         let window = Window {
-            range: start..text.end.min(start + WINDOW_BYTES as u64),
+            range: start..text.end.min(start + CODE_WINDOW_BYTES as u64),
             code: text.clone(),
             block,
             first: (offset / block) as usize,

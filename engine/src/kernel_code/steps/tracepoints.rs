@@ -17,7 +17,7 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     let (symbols, layouts) = (&cx.kernel().symbols, &cx.kernel().layouts);
     let range = symbols.start_tracepoints.zip(symbols.stop_tracepoints);
     let (Some((start, stop)), Some(_), Some(_)) =
-        (range, &layouts.tracepoint, &layouts.tracepoint_func)
+        (range, &layouts.tracepoint_hooks, &layouts.tracepoint_func)
     else {
         cx.not_checked(check, "the addresses of the tracepoints are unknown");
         return Progress::Done;
@@ -47,7 +47,8 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
 fn check_tracepoint(cx: &mut CheckContext<'_>, tracepoint: KernelVa) {
     let check = Check::Tracepoints;
     let layouts = &cx.kernel().layouts;
-    let (Some(layout), Some(of_func)) = (&layouts.tracepoint, &layouts.tracepoint_func) else {
+    let (Some(layout), Some(of_func)) = (&layouts.tracepoint_hooks, &layouts.tracepoint_func)
+    else {
         return;
     };
     let Some(view) = cx.structure(tracepoint, &layout.packing) else {

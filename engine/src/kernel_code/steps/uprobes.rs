@@ -1,7 +1,7 @@
 //! Handlers of uprobes: probes of places in files of programs.
 //!
-//! The kernel's own handlers serve events of tracing and of perf, and BPF. A module may register its
-//! own.
+//! The kernel's own handlers serve events of tracing and of perf, and BPF. A module may register
+//! its own.
 //!
 //! Not here: which file and place a probe is for.
 

@@ -311,6 +311,7 @@ fn with_details(activity: Activity, take: &mut dyn FnMut(Details<'_>)) {
         "ShellHistory" => take(Details::ShellHistory(&<_>::default())),
         "KernelModule" => take(Details::KernelModule(&<_>::default())),
         "KernelCode" => take(Details::KernelCode(&<_>::default())),
+        "EbpfProgram" => take(Details::EbpfProgram(&<_>::default())),
         "SystemActivity" => take(Details::SystemActivity(&<_>::default())),
         other => panic!("an alert of {other} needs its details here"),
     }

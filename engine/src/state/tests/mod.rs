@@ -1,5 +1,6 @@
 //! Changes of hand-made machines: [`world`] makes the machines, [`watch`] collects the changes.
 
+mod bpf;
 mod children;
 mod connections;
 mod containers;

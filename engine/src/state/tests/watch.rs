@@ -6,6 +6,7 @@ use panoptes_tables::HashKey;
 
 use super::world::World;
 use crate::limits::Limits;
+use crate::state::bpf::BpfProgramFacts;
 use crate::state::facts::FileName;
 use crate::state::process::Process;
 use crate::state::{
@@ -231,6 +232,12 @@ fn line(cx: &ScanContext<'_>, change: &Change<'_>) -> String {
         | Change::ModuleUnloaded { .. }
         | Change::ModuleChanged { .. }
         | Change::ModuleHidden { .. } => module(change),
+        Change::BpfProgramLoaded { .. }
+        | Change::BpfProgramUnloaded { .. }
+        | Change::BpfProgramAttached { .. }
+        | Change::BpfProgramDetached { .. }
+        | Change::BpfProgramHidden { .. }
+        | Change::BpfProgramDangerous { .. } => bpf(change),
         Change::BirthsMissed(births) => format!("missed {} of {}", births.unseen(), births.born),
         Change::LimitReached { limit, capacity, untracked } => {
             format!("limit {limit:?} {capacity} {untracked}")
@@ -239,11 +246,38 @@ fn line(cx: &ScanContext<'_>, change: &Change<'_>) -> String {
     }
 }
 
+/// The process that caused a change, or holds what has changed.
+fn by(process: Option<&Process>) -> String {
+    process.map_or_else(String::new, |process| format!(" by {}", process.process_id()))
+}
+
+/// A change of a program of eBPF, or of a link.
+fn bpf(change: &Change<'_>) -> String {
+    let of = |program: &BpfProgramFacts| format!("program {} {}", text(program.name()), program.id);
+    match change {
+        Change::BpfProgramLoaded { program, process } => {
+            format!("+{}{}", of(program), by(*process))
+        }
+        Change::BpfProgramUnloaded { program } => format!("-{}", of(program)),
+        Change::BpfProgramAttached { link, program, process } => {
+            let program = program.map(of).unwrap_or_default();
+            format!("+link {} of {program}{}", link.id, by(*process))
+        }
+        Change::BpfProgramDetached { link, program } => {
+            format!("-link {} of {}", link.id, program.map(of).unwrap_or_default())
+        }
+        Change::BpfProgramHidden { program, process, scans, .. } => {
+            format!("hidden {} {:#x} {scans}{}", of(program), program.views, by(*process))
+        }
+        Change::BpfProgramDangerous { program, process, .. } => {
+            format!("dangerous {} {:#x}{}", of(program), program.helpers.0, by(*process))
+        }
+        _ => String::new(),
+    }
+}
+
 /// A change of a kernel module.
 fn module(change: &Change<'_>) -> String {
-    let by = |process: Option<&Process>| {
-        process.map_or_else(String::new, |process| format!(" by {}", process.process_id()))
-    };
     match change {
         Change::ModuleLoaded { module, process } => {
             format!("+module {}{}", text(module.name()), by(*process))

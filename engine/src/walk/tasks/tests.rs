@@ -3,6 +3,8 @@
 use panoptes_decoders::kernel::task_struct::PIDTYPE_PGID;
 use panoptes_decoders::layout::PackedField;
 
+use panoptes_decoders::kernel::xarray::XARRAY_DEPTH_MAX;
+
 use super::*;
 use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
 
@@ -273,7 +275,7 @@ fn node(memory: &mut Sparse, shift: u64, slots: &[u64]) -> u64 {
 fn find(memory: &mut Sparse, root: u64) -> (bool, usize, Vec<String>) {
     let mut walker = walker(&small());
     let is_whole = memory.walk(&mut walker, &kernel(), |walker, memory| {
-        walker.find_pids(memory, root, &mut Vec::with_capacity(4096))
+        walker.find_entries(memory, root, &mut Vec::with_capacity(4096), PIDS)
     });
     (is_whole, walker.scratch.pids.len(), stops(&walker))
 }
@@ -298,7 +300,7 @@ fn a_pid_tree_that_ends_early_is_named() {
     assert_eq!(find(&mut memory, mixed), expected);
 
     let mut deep = leaf;
-    for _ in 0..=xarray::XARRAY_DEPTH_MAX {
+    for _ in 0..=XARRAY_DEPTH_MAX {
         deep = node(&mut memory, 6, &[deep]);
     }
     assert_eq!(find(&mut memory, deep), (false, 0, stop("longer than 11".to_owned())));

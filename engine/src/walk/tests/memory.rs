@@ -140,6 +140,61 @@ impl Members for Fields {
             ("vm_area_struct", "vm_end") => (8, 8),
             ("vm_area_struct", "vm_mm") => (16, 8),
             ("vm_area_struct", "vm_rb.rb_left") => (24, 8),
+            ("bpf_prog", "tag") => (32, 8),
+            ("bpf_prog", "aux") => (40, 8),
+            ("bpf_prog", "bpf_func") => (48, 8),
+            ("bpf_prog", path) => {
+                let all = ["type", "expected_attach_type", "len", "jited_len"];
+                (all.iter().position(|&field| field == path)? as u32 * 4, 4)
+            }
+            ("bpf_prog_aux", "ksym.start") => (64, 8),
+            ("bpf_prog_aux", "ksym.end") => (72, 8),
+            ("bpf_prog_aux", "ksym.lnode") => (144, 16),
+            ("bpf_prog_aux", "name") => (48, 16),
+            ("bpf_prog_aux", "used_map_cnt") => (8, 4),
+            ("bpf_prog_aux", "id") => (12, 4),
+            ("bpf_prog_aux", "prog") => (16, 8),
+            ("bpf_prog_aux", "user") => (24, 8),
+            ("bpf_prog_aux", "load_time") => (32, 8),
+            ("bpf_prog_aux", "attach_func_name") => (40, 8),
+            ("bpf_ksym", "end") => (8, 8),
+            ("bpf_ksym", "lnode") => (80, 16),
+            ("bpf_ksym", "prog") => (96, 1),
+            ("bpf_map", "name") => (32, 16),
+            ("bpf_map", path) => {
+                let all = ["map_type", "key_size", "value_size", "max_entries", "map_flags", "id"];
+                (all.iter().position(|&field| field == path)? as u32 * 4, 4)
+            }
+            ("bpf_link", "id") => (8, 4),
+            ("bpf_link", "type") => (12, 4),
+            ("bpf_link", "prog") => (16, 8),
+            ("bpf_link", "attach_type") => (24, 4),
+            (
+                "bpf_tracing_link"
+                | "bpf_raw_tp_link"
+                | "bpf_cgroup_link"
+                | "bpf_netns_link"
+                | "bpf_xdp_link"
+                | "tcx_link"
+                | "netkit_link"
+                | "bpf_kprobe_multi_link",
+                "attach_type" | "type" | "location",
+            ) => return None,
+            ("bpf_kprobe_multi_link", "cnt") => (40, 4),
+            (
+                "bpf_tracing_link"
+                | "bpf_raw_tp_link"
+                | "bpf_cgroup_link"
+                | "bpf_netns_link"
+                | "bpf_xdp_link"
+                | "tcx_link"
+                | "netkit_link"
+                | "bpf_kprobe_multi_link",
+                _,
+            ) => (32, 8),
+            ("idr", "idr_rt.xa_head") => (0, 8),
+            ("idr", "idr_next") => (8, 4),
+            ("user_struct", _) => (8, 4),
             ("module", "state") => (0, 4),
             ("module", "list") => (8, 16),
             ("module", "name") => (24, 56),

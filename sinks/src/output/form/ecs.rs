@@ -113,6 +113,12 @@ rows! {
     KernelHookDetected ["host" "intrusion_detection"] ["info"];
     KernelCodeWithoutOwner ["host" "intrusion_detection"] ["info"];
     KernelTextModified ["host" "intrusion_detection"] ["info"];
+    EbpfProgramLoaded ["driver"] ["start"];
+    EbpfProgramUnloaded ["driver"] ["end"];
+    EbpfProgramAttached ["driver"] ["change"];
+    EbpfProgramDetached ["driver"] ["change"];
+    EbpfProgramHidden ["driver" "intrusion_detection"] ["info"];
+    EbpfProgramDangerous ["driver" "intrusion_detection"] ["info"];
 }
 
 /// An alert without a row of its own.

@@ -110,6 +110,10 @@ rows! {
     KernelModuleLoaded KernelExtension 1;
     KernelModuleUnloaded KernelExtension 2;
     KernelModuleChanged KernelExtension OTHER;
+    EbpfProgramLoaded KernelExtension 1;
+    EbpfProgramUnloaded KernelExtension 2;
+    EbpfProgramAttached KernelExtension OTHER;
+    EbpfProgramDetached KernelExtension OTHER;
 }
 
 /// An alert, which is a finding that was created.

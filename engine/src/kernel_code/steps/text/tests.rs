@@ -392,7 +392,7 @@ fn probes_may_be_older_than_the_first_look() {
 
 #[test]
 fn a_window_has_the_places_that_reach_into_it() {
-    let border = WINDOW_BYTES as u64;
+    let border = CODE_WINDOW_BYTES as u64;
     let mut machine = Machine::new();
     machine.scene.kernel.symbols.etext = va(machine.code + border + CODE_BYTES);
     machine.patch(border - 3, &PROLOGUE);

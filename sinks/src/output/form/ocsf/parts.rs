@@ -282,6 +282,17 @@ pub(super) const KERNEL_EXTENSION: &[ObjectMapping] = &[
         "driver",
         &[same("kernel_module_name", "file.name"), Pair::constant("file.type_id", "1")],
     ),
+    // A program of eBPF has no file.
+    part(
+        "ebpf_program_details",
+        "driver",
+        &[
+            same("ebpf_program_name", "file.name"),
+            same("ebpf_program_type", "file.name").otherwise(),
+            Pair::constant("file.name", "\"unknown\"").otherwise(),
+            Pair::constant("file.type_id", "99"),
+        ],
+    ),
 ];
 
 pub(super) const SCRIPT: &[ObjectMapping] = &[

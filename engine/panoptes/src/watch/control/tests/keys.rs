@@ -77,8 +77,9 @@ const OF_A_MACHINE: &str = "each_activity_of_a_machine_is_switched_and_weighed_b
 const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weighed_by_a_reload";
 
 /// What no synthetic machine causes: shells have no histories in it, its clock is honest, nobody
-/// sees its packets, nobody tests its outputs, no cause repeats for a minute, and it has no code.
-const NOT_CAUSED: [&str; 14] = [
+/// sees its packets, nobody tests its outputs, no cause repeats for a minute, and it has neither code
+/// nor eBPF.
+const NOT_CAUSED: [&str; 20] = [
     "shell_command_executed",
     "shell_history_cleared",
     "shell_history_disabled",
@@ -90,6 +91,12 @@ const NOT_CAUSED: [&str; 14] = [
     "kernel_text_modified",
     "hidden_connection_detected",
     "hidden_listener_detected",
+    "ebpf_program_loaded",
+    "ebpf_program_unloaded",
+    "ebpf_program_attached",
+    "ebpf_program_detached",
+    "ebpf_program_hidden",
+    "ebpf_program_dangerous",
     "flows_limit_reached",
     "test_alert",
     "alerts_summed_up",
@@ -98,9 +105,9 @@ const NOT_CAUSED: [&str; 14] = [
 /// The tests of the settings of activities.
 fn test_of_activity(activity: &str, setting: &str) -> Option<&'static str> {
     let of_packets = activity.starts_with("hidden_") || activity == "flows_limit_reached";
-    let has_none = ["clock_tampered", "test_alert", "alerts_summed_up"].contains(&activity);
-    let of_code = activity.starts_with("kernel_");
-    let has_memory = !has_none && !of_packets && !of_code;
+    let others = ["clock_tampered", "test_alert", "alerts_summed_up"];
+    let of_code = activity.starts_with("kernel_") || activity.starts_with("ebpf_program_");
+    let has_memory = !others.contains(&activity) && !of_packets && !of_code;
     match setting {
         _ if turn::CAUSED.contains(&activity) => Some(OF_A_MACHINE),
         _ if events::of_the_service().contains(&activity) => Some(OF_THE_SERVICE),

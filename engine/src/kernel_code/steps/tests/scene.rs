@@ -391,6 +391,7 @@ impl Scene {
 }
 
 /// An address of the kernel, as symbols have it.
+#[expect(clippy::unnecessary_wraps, reason = "symbols are optional")]
 pub(super) const fn va(address: u64) -> Option<KernelVa> {
     Some(KernelVa(address))
 }

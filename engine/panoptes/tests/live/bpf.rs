@@ -1,0 +1,149 @@
+//! eBPF: a scan lists exactly those programs, maps and links that the kernel of the guest itself
+//! does, and knows the helpers that programs call, and who holds them. Each load and attachment is
+//! reported, and a program that a rootkit takes out of the kernel's list is an alert.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use panoptes_rig::{Flavor, Guest, compare, gate, product};
+use serde_json::{Value, json};
+
+use crate::kernel::GuestKernel;
+use crate::record::{Record, count};
+use crate::watcher::Watch;
+use crate::{barrier, hidden, inside, laws};
+
+/// How often a truth may change during its check.
+const ATTEMPTS: u32 = 5;
+/// Number of programs that the agent loads.
+const PROGRAMS: usize = 9;
+/// Barriers after which every program was read again: a whole scan a second reads them all.
+const BARRIERS: u32 = 7;
+
+/// Compares a scan of eBPF with what the kernel tells root, both ways. Returns the number of
+/// objects.
+fn assert_exact(guest: &mut Guest) -> usize {
+    let program = Path::new(env!("CARGO_BIN_EXE_panoptes"));
+    let report = compare::exact(guest, "bpf", ATTEMPTS, |guest| {
+        product::scan_with(program, guest, &["--only", "bpf"])
+    });
+    let report = report.unwrap();
+    println!("{report}");
+    assert!(report.is_exact(), "{report}");
+    report.kind("ebpf_object").truth
+}
+
+/// The helpers of each program with a name, by name.
+fn helpers(lines: &[Value]) -> BTreeMap<&str, &Value> {
+    let programs = lines.iter().filter(|line| line["ebpf_object"] == "program");
+    let named = programs.filter_map(|line| Some((line["ebpf_name"].as_str()?, line)));
+    named.map(|(name, line)| (name, &line["ebpf_helpers"])).collect()
+}
+
+fn objects_are_listed(flavor: Flavor) {
+    let mut guest = inside::boot(flavor);
+    let before = assert_exact(&mut guest);
+    let answer = guest.agent("bpf open").unwrap();
+    assert!(answer.is_empty(), "{}", answer.join("\n"));
+    assert!(assert_exact(&mut guest) > before + PROGRAMS);
+    let lines = inside::scan(&guest, "bpf");
+    let helpers = helpers(&lines);
+    assert_eq!(helpers["writes_to_user"], &json!(["bpf_probe_write_user"]));
+    assert_eq!(helpers["signals"], &json!(["bpf_send_signal"]));
+    assert_eq!((helpers["asks"], helpers["filter"]), (&Value::Null, &Value::Null));
+    // The agent is no part of a truth, but it holds them all.
+    let held = lines.iter().filter(|line| line["ebpf_holder_process_id"].is_u64());
+    assert_eq!(held.count(), lines.len(), "{lines:#?}");
+    guest.agent("bpf close").unwrap();
+    assert_eq!(assert_exact(&mut guest), before);
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn bpf_of_6_1_is_listed() {
+    objects_are_listed(Flavor::V6_1);
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn bpf_of_6_12_is_listed() {
+    objects_are_listed(Flavor::V6_12);
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn bpf_of_any_kernel_is_listed() {
+    let name = "bpf_of_any_kernel_is_listed";
+    if !gate::is_long_allowed(name, "boots 5.10 and 7") {
+        return;
+    }
+    objects_are_listed(Flavor::V5_10);
+    objects_are_listed(Flavor::V7);
+}
+
+fn details(record: &Record) -> &Value {
+    record.details("ebpf_program")
+}
+
+/// Whether a record is of an activity and about a program.
+fn is_of(record: &Record, activity: &str, program: &str) -> bool {
+    record.is(activity) && details(record)["ebpf_program_name"] == program
+}
+
+/// Programs come and go, two are dangerous, and one is hidden for a while.
+fn programs_are_reported(flavor: Flavor) {
+    let mut guest = inside::boot(flavor);
+    let watcher = Watch::of(&guest).attached();
+    barrier::passed(&mut guest, &watcher);
+    let before = watcher.seen();
+    guest.agent("bpf open").unwrap();
+    let wait = |activity: &str, program: &str| {
+        watcher.wait_for_since(before, activity, |record| is_of(record, activity, program))
+    };
+    let loaded = wait("ebpf_program_loaded", "filter");
+    assert_eq!(details(&loaded)["ebpf_program_type"], "socket_filter");
+    let attached = wait("ebpf_program_attached", "packets");
+    assert_eq!(details(&attached)["ebpf_program_attach_target"], "interface 1");
+    let attached = wait("ebpf_program_attached", "raw");
+    assert_eq!(details(&attached)["ebpf_program_attach_target"], "sched_process_fork");
+    for (program, helper) in
+        [("writes_to_user", "bpf_probe_write_user"), ("signals", "bpf_send_signal")]
+    {
+        let alert = wait("ebpf_program_dangerous", program);
+        assert_eq!(details(&alert)["ebpf_program_helpers"], json!([helper]));
+    }
+    let (mut kernel, mut place) = (GuestKernel::of(&guest), None);
+    hidden::while_paused(&mut guest, || place = Some(kernel.hide_ebpf_program("asks")));
+    let alert = wait("ebpf_program_hidden", "asks");
+    assert_eq!(alert.0["detection"]["confidence"], "high", "{alert}");
+    let views = details(&alert)["ebpf_program_views"].as_array().unwrap();
+    assert!(views.contains(&json!("reference")), "{alert}");
+    hidden::while_paused(&mut guest, || kernel.show(&place.unwrap()));
+    for _ in 0..BARRIERS {
+        barrier::passed(&mut guest, &watcher);
+    }
+    guest.agent("bpf close").unwrap();
+    wait("ebpf_program_detached", "packets");
+    for program in ["filter", "asks", "signals"] {
+        wait("ebpf_program_unloaded", program);
+    }
+    barrier::passed(&mut guest, &watcher);
+    let records = watcher.stop().records;
+    laws::hold(&records);
+    let count = |activity| count(&records[before..], activity);
+    assert_eq!(count("ebpf_program_loaded"), count("ebpf_program_unloaded"));
+    assert_eq!(count("ebpf_program_attached"), count("ebpf_program_detached"));
+    assert_eq!((count("ebpf_program_dangerous"), count("ebpf_program_hidden")), (2, 1));
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn programs_of_6_1_are_reported() {
+    programs_are_reported(Flavor::V6_1);
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn programs_of_6_12_are_reported() {
+    programs_are_reported(Flavor::V6_12);
+}
