@@ -84,8 +84,8 @@ impl Sites {
     }
 }
 
-/// Reads a window of code, with the margins that patches at its ends reach into. Returns whether all
-/// of it was read.
+/// Reads a window of code, with the margins that patches at its ends reach into. Returns whether
+/// all of it was read.
 pub(super) fn read_window(cx: &mut CheckContext<'_>, window: &Window) -> bool {
     let Range { start: mut at, end } = window.known();
     while at < end {

@@ -112,14 +112,14 @@ impl PatchSite {
         match (self.kind, code) {
             (SiteKind::JumpLabel(wanted), [JUMP | SHORT_JUMP, ..]) => target == Some(wanted),
             (SiteKind::JumpLabel(_), code) => matches!(code, [0x66, 0x90, ..]),
-            (SiteKind::StaticCall, [CALL | JUMP | 0x0f, ..]) => is_owned,
-            (SiteKind::StaticCall, [RETURN, ..]) => true,
-            (SiteKind::StaticCall, _) => {
-                five.is_some_and(|five| ZEROS.contains(five) || *five == WARNING)
+            (SiteKind::StaticCall, [CALL | JUMP | 0x0f, ..])
+            | (SiteKind::StaticTrampoline, [JUMP, ..])
+            | (SiteKind::Ftrace, [CALL | JUMP, ..]) => is_owned,
+            (SiteKind::StaticCall, code) => {
+                let is_known = |five| ZEROS.contains(five) || *five == WARNING;
+                code.first() == Some(&RETURN) || five.is_some_and(is_known)
             }
-            (SiteKind::StaticTrampoline, [JUMP, ..]) => is_owned,
             (SiteKind::StaticTrampoline, code) => code.first() == Some(&RETURN),
-            (SiteKind::Ftrace, [CALL | JUMP, ..]) => is_owned,
             (SiteKind::Ftrace, _) => false,
             // Another byte is not left out of the block's hash.
             (SiteKind::LockPrefix, _) => true,
@@ -143,9 +143,9 @@ pub(super) fn are_known(cx: &CheckContext<'_>) -> bool {
 /// The tables of the places in some code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SiteTables {
-    /// Of the kernel's own code.
+    /// Those that the kernel's own code has.
     Kernel,
-    /// Of a module's code: its jump labels and its static calls, each from the first to the end.
+    /// The jump labels and the static calls of a module, each from the first to the end.
     Module { jumps: (KernelVa, KernelVa), calls: (KernelVa, KernelVa) },
 }
 

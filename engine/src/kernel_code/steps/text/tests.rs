@@ -200,6 +200,7 @@ impl Machine {
     ];
 
     /// Puts one of the legal patches at a place.
+    #[allow(clippy::match_same_arms, reason = "one row for each place and patch")]
     fn patch_legally(&mut self, place: u64, number: usize) {
         let (function, bpf, slot) = (self.code + 0x2400, self.bpf, self.slot);
         match (place, number) {
