@@ -84,13 +84,10 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     let counts = {
         let mut out = ScanOutput { shown, log: log.as_mut() };
         let written = print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut out);
-        let checked = written.and_then(|counts| {
-            match &code {
-                Some(it) => it.print(&mut lines, (snapshot, &kernel), &mut source, &mut out),
-                None => Ok(()),
-            }
-            .map(|()| counts)
-        });
+        let seen = (snapshot, &kernel);
+        let mut print = |it: &Integrity| it.print(&mut lines, seen, &mut source, &mut out);
+        let checked =
+            written.and_then(|counts| code.as_ref().map_or(Ok(()), &mut print).map(|()| counts));
         checked.and_then(|counts| out.flush().map(|()| counts))
     };
     log.map_or(Ok(()), ScanLog::end)?;
@@ -114,7 +111,7 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     Ok(verdict(&losses, &damage, request, messages))
 }
 
-/// What is read behind the snapshot.
+/// Data that is read behind the snapshot.
 struct Further {
     contents: Option<Contents>,
     commands: Vec<HistoryCommand>,

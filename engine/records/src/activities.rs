@@ -50,7 +50,8 @@ impl Severity {
 
 /// The events of [`Preset::Security`], by name: of processes, programs, connections, containers,
 /// shells, kernel modules and programs of eBPF, and how many of them were left out in a flood. A
-/// connection's changes of state are not among them: its record at the end has what it was used for.
+/// connection's changes of state are not among them: its record at the end has what it was used
+/// for.
 const SECURITY: [&str; 17] = [
     "process_created",
     "process_executed",

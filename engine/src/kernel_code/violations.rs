@@ -6,7 +6,7 @@ use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::room;
 
-use super::check::Check;
+use super::check::{Check, ViolationKind};
 use super::owners::Owner;
 use crate::time::Monotonic;
 
@@ -106,7 +106,9 @@ impl Violations {
                 return;
             }
             let is_next = row.seen_in.wrapping_add(1) == round;
-            if !row.is_reported && (!is_next || row.generation != generation) {
+            let of_text = violation.check.kind() == ViolationKind::TextModified;
+            let is_doubtful = row.generation != generation && !of_text;
+            if !row.is_reported && (!is_next || is_doubtful) {
                 (row.rounds, row.first_seen, row.generation) = (0, now, generation);
             }
             row.rounds = row.rounds.saturating_add(1);

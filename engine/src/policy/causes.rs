@@ -241,8 +241,8 @@ impl Cause {
         cause.variant(&violation.owner).text(names.module.as_bytes())
     }
 
-    /// The program by its name, its instructions' tag and its type, and its helpers if they are what
-    /// the alert is about.
+    /// The program by its name, its instructions' tag and its type, and its helpers if they are
+    /// what the alert is about.
     pub(super) fn of_ebpf_program(self, program: &BpfProgramFacts, is_dangerous: bool) -> Self {
         let helpers = if is_dangerous { program.helpers.0 } else { 0 };
         let cause = self.text(program.name()).text(&program.tag);

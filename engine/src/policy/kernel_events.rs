@@ -1,5 +1,5 @@
-//! Counts the events of kernel modules and of programs of eBPF, as those of a process are (`floods`):
-//! all of one kind together, for no process need be to blame.
+//! Counts the events of kernel modules and of programs of eBPF, as those of a process are
+//! (`floods`): all of one kind together, for no process need be to blame.
 
 use core::mem;
 

@@ -227,7 +227,8 @@ impl Bpf {
         None
     }
 
-    /// The row of a program, which is added if it is new, listed or suspected, and if there is room.
+    /// The row of a program, which is added if it is new, listed or suspected, and if there is
+    /// room.
     fn program_row(&mut self, facts: &BpfProgramFacts, scan: ScanNumber) -> Option<RowId> {
         if let Some(id) = self.programs.find(&BpfKey(facts.address.0)) {
             return Some(id);
@@ -293,8 +294,8 @@ impl MachineState {
         self.bpf.programs.ids().filter_map(|id| self.bpf.programs.get(id))
     }
 
-    /// Compares the programs and links of a scan, if it has read them. What is detached comes before
-    /// what is unloaded, and what is loaded before what is attached.
+    /// Compares the programs and links of a scan, if it has read them. What is detached comes
+    /// before what is unloaded, and what is loaded before what is attached.
     pub(super) fn update_bpf(&mut self, update: &mut Update<'_>) {
         let snapshot = update.snapshot;
         let bpf = &snapshot.bpf;

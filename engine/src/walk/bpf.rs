@@ -2,8 +2,8 @@
 //! them.
 //!
 //! Every whole scan reads them. The others do so only if a root or a next number of an IDR, or the
-//! head of the list, differs from the last read, or if that found something unsettled. So most scans
-//! read a few words.
+//! head of the list, differs from the last read, or if that found something unsettled. So most
+//! scans read a few words.
 //!
 //! A read begins with the IDR of programs, then follows the list of symbols over these rows
 //! ([`super::bpf_symbols`]). Links ([`super::bpf_links`]) and descriptors may lead to further ones.

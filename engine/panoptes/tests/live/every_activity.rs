@@ -391,8 +391,8 @@ fn modules(stage: &mut Stage<'_>) {
     hidden::while_paused(stage.guest, || kernel.show(&place.unwrap()));
 }
 
-/// The agent loads programs of eBPF, two of which are dangerous, and attaches some. A rootkit's work
-/// is one that is hidden.
+/// The agent loads programs of eBPF, two of which are dangerous, and attaches some. A rootkit's
+/// work is one that is hidden.
 fn ebpf_programs(stage: &mut Stage<'_>) {
     stage.seen = stage.watcher.seen();
     stage.guest.agent("bpf open").unwrap();

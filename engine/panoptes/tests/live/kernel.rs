@@ -172,8 +172,8 @@ impl GuestKernel {
         self.write(taints, self.read(taints) ^ bits);
     }
 
-    /// Removes a program of eBPF from the IDR of programs, and returns how to put it back. The guest
-    /// must be paused.
+    /// Removes a program of eBPF from the IDR of programs, and returns how to put it back. The
+    /// guest must be paused.
     #[allow(dead_code, reason = "the tests do it, the scenarios do not")]
     pub(crate) fn hide_ebpf_program(&mut self, name: &str) -> Hidden {
         let scope = Scope { bpf: true, ..Scope::LEAST };

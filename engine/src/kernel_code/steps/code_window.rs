@@ -11,7 +11,7 @@ use panoptes_decoders::address::KernelVa;
 use super::kprobes::PROBE_BUCKETS;
 use super::lists::{OBJECTS_MAX, follow_hlist};
 use super::module_space::TRAP;
-use super::sites::{PatchSite, SiteTables, visit_sites, visit_trampolines};
+use super::sites::{JUMP, PatchSite, SiteTables, visit_sites, visit_trampolines};
 use crate::kernel_code::baseline::{MARGIN, hash_with};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, READ_BYTES_MAX};
@@ -20,7 +20,6 @@ use crate::kernel_code::violations::{CodeBytes, Violation};
 
 /// Maximum number of illegal patches of a window that are reported.
 const PATCHES_MAX: usize = 16;
-const JUMP: u8 = 0xe9;
 /// Bytes of a jump to a slot of a kprobe.
 const JUMP_BYTES: u64 = 5;
 /// Longest patch in bytes.

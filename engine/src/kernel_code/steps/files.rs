@@ -2,7 +2,7 @@
 
 use panoptes_decoders::address::KernelVa;
 
-use super::lists::{Followed, follow_in_slices, follow_list};
+use super::lists::{ListProgress, follow_in_slices, follow_list};
 use super::words::check_table;
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress};
@@ -22,9 +22,9 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         cursor.part = 1;
     }
     match check_file_systems(cx, cursor) {
-        Some(Followed::Partly) => return Progress::More,
-        Some(Followed::ToItsEnd) => {}
-        Some(Followed::Broken) => cx.unread(Check::FileSystems),
+        Some(ListProgress::Partly) => return Progress::More,
+        Some(ListProgress::ToItsEnd) => {}
+        Some(ListProgress::Broken) => cx.unread(Check::FileSystems),
         None => cx.not_checked(Check::FileSystems, "the list of super blocks is unknown"),
     }
     Progress::Done
@@ -57,7 +57,7 @@ fn check_formats(cx: &mut CheckContext<'_>) {
 }
 
 /// Checks all super blocks, with their roots; `None` if their list is unknown.
-fn check_file_systems(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<Followed> {
+fn check_file_systems(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<ListProgress> {
     let layouts = &cx.kernel().layouts;
     let head = cx.kernel().symbols.super_blocks?;
     let layout = layouts.super_block_ops.as_ref()?;

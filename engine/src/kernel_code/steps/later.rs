@@ -4,7 +4,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
 use panoptes_decoders::layout::{u32_at, u64_at};
 
-use super::lists::{Followed, follow_in_slices};
+use super::lists::{ListProgress, follow_in_slices};
 use super::work::check_worker;
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress};
@@ -49,9 +49,9 @@ fn check_threads(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         check_task(cx, link.minus(task.tasks.offset.into()));
     });
     match followed {
-        Followed::Partly => return Progress::More,
-        Followed::ToItsEnd => {}
-        Followed::Broken => checks.into_iter().for_each(|check| cx.unread(check)),
+        ListProgress::Partly => return Progress::More,
+        ListProgress::ToItsEnd => {}
+        ListProgress::Broken => checks.into_iter().for_each(|check| cx.unread(check)),
     }
     Progress::Done
 }

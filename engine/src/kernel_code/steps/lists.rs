@@ -9,7 +9,7 @@ pub(super) const OBJECTS_MAX: usize = 4096;
 
 /// How far a list was followed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Followed {
+pub(super) enum ListProgress {
     /// The rest is for the next slice.
     Partly,
     ToItsEnd,
@@ -24,22 +24,22 @@ pub(super) fn follow_in_slices(
     cursor: &mut Cursor,
     (head, objects_max): (KernelVa, u64),
     visit: &mut dyn FnMut(&mut CheckContext<'_>, KernelVa),
-) -> Followed {
+) -> ListProgress {
     if cursor.at == 0 {
         cursor.at = cx.word(head).unwrap_or(0);
     }
     let end = loop {
         if cursor.at == head.0 {
-            break Followed::ToItsEnd;
+            break ListProgress::ToItsEnd;
         }
         if cursor.at == 0 || cursor.count >= objects_max {
-            break Followed::Broken;
+            break ListProgress::Broken;
         }
         if !cx.has_budget() {
-            return Followed::Partly;
+            return ListProgress::Partly;
         }
         let link = KernelVa(cursor.at);
-        let Some(next) = cx.word(link) else { break Followed::Broken };
+        let Some(next) = cx.word(link) else { break ListProgress::Broken };
         visit(cx, link);
         (cursor.at, cursor.count) = (next, cursor.count + 1);
     };
@@ -103,9 +103,9 @@ mod tests {
         let head = cx.kernel().symbols.modules.unwrap_or_default();
         let followed = follow_in_slices(cx, cursor, (head, MAX), &mut |cx, _| cx.checked(CHECK, 1));
         match followed {
-            Followed::Partly => return Progress::More,
-            Followed::ToItsEnd => {}
-            Followed::Broken => cx.unread(CHECK),
+            ListProgress::Partly => return Progress::More,
+            ListProgress::ToItsEnd => {}
+            ListProgress::Broken => cx.unread(CHECK),
         }
         assert_eq!(*cursor, Cursor::default(), "the next list begins anew");
         Progress::Done

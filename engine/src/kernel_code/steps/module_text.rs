@@ -13,7 +13,9 @@ use panoptes_decoders::paging::PageTableLevels;
 
 use super::code_window::restore_probes;
 use super::code_window::{Sites, Window, hash_of, mask_sites, masked_hash_of, read_window};
-use super::sites::{self, SiteTables, are_known, have_trampolines_ends};
+use super::sites::{
+    self, CALL_SITE_BYTES, JUMP_ENTRY_BYTES, SiteTables, are_known, have_trampolines_ends,
+};
 use crate::kernel_code::baseline::ModulePart;
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress};
@@ -27,12 +29,9 @@ const NEW_PARTS_MAX: u64 = 16;
 /// `TAINT_LIVEPATCH` (include/linux/panic.h): the kernel completes such a module's code when what
 /// it patches is loaded.
 const TAINT_LIVEPATCH: u64 = 1 << 15;
-/// Bytes of a `struct jump_entry` and of a `struct static_call_site`.
-const JUMP_ENTRY_BYTES: u64 = 16;
-const CALL_SITE_BYTES: u64 = 8;
 const NEW: &str = "there is nothing to compare with: a module is new";
 
-/// What is known about a module.
+/// Known facts of a module.
 struct CheckedModule {
     address: KernelVa,
     tables: SiteTables,
@@ -92,14 +91,18 @@ fn read_module(cx: &mut CheckContext<'_>, module: KernelVa) -> Option<CheckedMod
     let layouts = &cx.kernel().layouts;
     let (of_module, of_node) = (layouts.module_sites.as_ref()?, layouts.kernfs_id.as_ref()?);
     let view = cx.structure(module, &of_module.packing)?;
-    let table = |start, count, bytes| {
+    let table = |start, count, bytes: u64| {
         let count = view.optional(count).unwrap_or(0) & u64::from(u32::MAX);
         let start = KernelVa(view.optional(start).unwrap_or(0));
         (start, start.plus(count * bytes))
     };
     let tables = SiteTables::Module {
-        jumps: table(of_module.jump_entries, of_module.num_jump_entries, JUMP_ENTRY_BYTES),
-        calls: table(of_module.static_call_sites, of_module.num_static_call_sites, CALL_SITE_BYTES),
+        jumps: table(of_module.jump_entries, of_module.num_jump_entries, JUMP_ENTRY_BYTES.into()),
+        calls: table(
+            of_module.static_call_sites,
+            of_module.num_static_call_sites,
+            CALL_SITE_BYTES.into(),
+        ),
     };
     let is_live_patch = view.unsigned(of_module.taints) & TAINT_LIVEPATCH != 0;
     let node = view.pointer(of_module.kobj_sd);

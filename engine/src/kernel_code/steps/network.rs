@@ -2,7 +2,7 @@
 
 use panoptes_decoders::address::KernelVa;
 
-use super::lists::{Followed, follow_in_slices, follow_list};
+use super::lists::{ListProgress, follow_in_slices, follow_list};
 use super::{netfilter, packets, protocols};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress};
@@ -24,9 +24,9 @@ fn not_checked(cx: &mut CheckContext<'_>, why: &'static str) {
 pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     if cursor.part == 0 {
         match check_namespaces(cx, cursor) {
-            Some(Followed::Partly) => return Progress::More,
-            Some(Followed::ToItsEnd) => {}
-            Some(Followed::Broken) => unread(cx),
+            Some(ListProgress::Partly) => return Progress::More,
+            Some(ListProgress::ToItsEnd) => {}
+            Some(ListProgress::Broken) => unread(cx),
             None => not_checked(cx, "the list of network namespaces is unknown"),
         }
         cursor.part = 1;
@@ -37,7 +37,7 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
 }
 
 /// Checks the namespaces; `None` if their list is unknown.
-fn check_namespaces(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<Followed> {
+fn check_namespaces(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<ListProgress> {
     let head = cx.kernel().symbols.net_namespace_list?;
     let layout = cx.kernel().layouts.net_hooks.as_ref()?;
     let list = (head, NAMESPACES_MAX);

@@ -43,8 +43,8 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     check_namespaces(cx, cursor, (head, list.offset, proc_net.offset))
 }
 
-/// Walks /proc/net of each network namespace: `cursor.more` has the namespace's link, the top of its
-/// tree, and the number of namespaces so far.
+/// Walks /proc/net of each network namespace: `cursor.more` has the namespace's link, the top of
+/// its tree, and the number of namespaces so far.
 fn check_namespaces(
     cx: &mut CheckContext<'_>,
     cursor: &mut Cursor,

@@ -13,8 +13,8 @@ use crate::kernel_code::owners::{Owner, Owners};
 /// Bytes of a `struct jump_entry` (include/linux/jump_label.h), of a `struct static_call_site`
 /// (include/linux/static_call_types.h), and of a trampoline of static calls
 /// (arch/x86/include/asm/static_call.h).
-const JUMP_ENTRY_BYTES: u32 = 16;
-const CALL_SITE_BYTES: u32 = 8;
+pub(super) const JUMP_ENTRY_BYTES: u32 = 16;
+pub(super) const CALL_SITE_BYTES: u32 = 8;
 const TRAMPOLINE_BYTES: u64 = 8;
 /// Bytes of the place of a lock prefix (arch/x86/include/asm/alternative.h).
 const LOCK_PLACE_BYTES: u32 = 4;
@@ -41,7 +41,7 @@ const WARNING: [u8; BRANCH_BYTES] = [0x67, 0x48, 0x0f, 0xb9, 0x3a];
 const RETURN: u8 = 0xc3;
 /// Opcodes of a call, a jump, and a short jump.
 const CALL: u8 = 0xe8;
-const JUMP: u8 = 0xe9;
+pub(super) const JUMP: u8 = 0xe9;
 const SHORT_JUMP: u8 = 0xeb;
 /// The prefix that locks the bus, and the one that replaces it while there is one processor
 /// (arch/x86/kernel/alternative.c).

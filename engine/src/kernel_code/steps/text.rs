@@ -23,7 +23,7 @@ use crate::kernel_code::violations::{SHOWN_BYTES, Violation};
 
 /// Maximum size of the code in bytes: what the image has addresses for (`KERNEL_IMAGE_SIZE`,
 /// arch/x86/include/asm/page_64_types.h).
-const TEXT_BYTES_MAX: u64 = 1 << 30;
+const CODE_BYTES_MAX: u64 = 1 << 30;
 const NO_BASELINE: &str = "there is nothing to compare with: this is the first look";
 /// Bytes to remember of the functions that dispatch system calls.
 const DISPATCH_BYTES: u32 = 10 << 10;
@@ -63,7 +63,7 @@ fn check_code(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     let text = cx.kernel().text();
     let is_x86 = matches!(cx.kernel().space.levels, PageTableLevels::X86_64(_));
     let bytes = text.end.saturating_sub(text.start);
-    if !is_x86 || !are_known(cx) || !(1..=TEXT_BYTES_MAX).contains(&bytes) {
+    if !is_x86 || !are_known(cx) || !(1..=CODE_BYTES_MAX).contains(&bytes) {
         cx.not_checked(Check::KernelText, sites::UNKNOWN);
         return Progress::Done;
     }
@@ -207,7 +207,7 @@ fn check_data(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
     let image = &cx.kernel().space.image;
     let range = symbols.start_rodata.zip(symbols.end_rodata).map(|(start, end)| start.0..end.0);
     let is_in = |range: &Range<u64>| image.start <= range.start && range.end <= image.end;
-    let is_small = |range: &Range<u64>| (1..=TEXT_BYTES_MAX).contains(&(range.end - range.start));
+    let is_small = |range: &Range<u64>| (1..=CODE_BYTES_MAX).contains(&(range.end - range.start));
     let is_valid = |range: &Range<u64>| range.start < range.end && is_in(range) && is_small(range);
     let Some(data) = range.filter(is_valid) else {
         cx.not_checked(check, "the addresses of read-only data are unknown");

@@ -259,7 +259,7 @@ impl Scene {
         start
     }
 
-    /// Adds an owner of memory that is there.
+    /// Adds an owner of memory that exists.
     pub(super) fn own(&mut self, start: u64, size: u32, owner: Owner) {
         self.owners.add(CodeRange { start, size, owner });
         self.owners.sort();

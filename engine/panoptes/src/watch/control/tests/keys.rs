@@ -77,8 +77,8 @@ const OF_A_MACHINE: &str = "each_activity_of_a_machine_is_switched_and_weighed_b
 const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weighed_by_a_reload";
 
 /// What no synthetic machine causes: shells have no histories in it, its clock is honest, nobody
-/// sees its packets, nobody tests its outputs, no cause repeats for a minute, and it has neither code
-/// nor eBPF.
+/// sees its packets, nobody tests its outputs, no cause repeats for a minute, and it has neither
+/// code nor eBPF.
 const NOT_CAUSED: [&str; 20] = [
     "shell_command_executed",
     "shell_history_cleared",
