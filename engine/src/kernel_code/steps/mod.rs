@@ -28,6 +28,14 @@ mod words;
 #[path = "tests/scene.rs"]
 mod testing;
 
+#[cfg(test)]
+#[path = "tests/hostile.rs"]
+mod hostile;
+
+#[cfg(test)]
+#[path = "tests/rounds.rs"]
+mod rounds;
+
 use super::context::{CheckContext, Cursor, Progress};
 
 /// A step of a round.
