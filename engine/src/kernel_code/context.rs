@@ -17,7 +17,10 @@ use crate::walk::Kernel;
 /// Maximum number of bytes of one read.
 pub(super) const READ_BYTES_MAX: u32 = 64 << 10;
 /// Bytes that each read counts as at least: what a batch costs.
-const READ_COST_BYTES: usize = 1024;
+pub(super) const READ_COST_BYTES: usize = 1024;
+/// Bytes behind which a slice reads nothing any more: a guest can nest lists that lead to
+/// themselves, which no step follows to their bounds.
+pub(super) const SLICE_BYTES_MAX: usize = 64 << 20;
 
 /// Whether a step is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,6 +72,10 @@ impl<'a> CheckContext<'a> {
     }
 
     fn run(&mut self) {
+        if self.bytes_read >= SLICE_BYTES_MAX {
+            self.reader.fail_all();
+            return;
+        }
         let cost = self.reader.run(self.source, self.kernel.space.levels);
         let bytes = (cost.bytes as usize).max(READ_COST_BYTES);
         self.bytes_left = self.bytes_left.saturating_sub(bytes);

@@ -34,6 +34,14 @@ mod work;
 #[path = "tests/scene.rs"]
 mod testing;
 
+#[cfg(test)]
+#[path = "tests/hostile.rs"]
+mod hostile;
+
+#[cfg(test)]
+#[path = "tests/rounds.rs"]
+mod rounds;
+
 use super::context::{CheckContext, Cursor, Progress};
 
 /// A step of a round.

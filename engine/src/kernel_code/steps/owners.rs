@@ -110,3 +110,146 @@ fn add_kprobes(cx: &mut CheckContext<'_>) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Outcome, Scene, va};
+    use super::*;
+
+    const CHECK: Check = Check::ExecutablePages;
+    const CODE: u64 = 0xffff_ffff_c000_0000;
+
+    fn is_whole(outcome: &Outcome) -> bool {
+        outcome.facts(CHECK).not_checked.is_none()
+    }
+
+    /// The step adds exactly these bytes, with their owner.
+    fn assert_owned(scene: &mut Scene, (start, size): (u64, u64), owner: Owner) {
+        scene.disown_all();
+        assert_eq!(scene.owner_of(start), Owner::Nobody);
+        assert!(is_whole(&scene.run(step)));
+        let ends = [start - 1, start, start + size - 1, start + size];
+        let owners = [Owner::Nobody, owner, owner, Owner::Nobody];
+        assert_eq!(ends.map(|at| scene.owner_of(at)), owners);
+    }
+
+    /// A list with one object, and its head.
+    fn list(scene: &mut Scene, structure: &str, link: &str) -> (u64, u64) {
+        let (head, object) = (scene.variable(64), scene.structure());
+        let link = scene.field(object, structure, link);
+        scene.list(head, &[link]);
+        (head, object)
+    }
+
+    /// Lists that lose a link, or never end, leave memory without its owner.
+    fn assert_needed(scene: &mut Scene, link: u64) {
+        let next = scene.word(link);
+        for broken in [8, link] {
+            scene.put(link, broken);
+            assert!(!is_whole(&scene.run(step)), "{broken:#x}");
+            scene.disown_all();
+        }
+        scene.put(link, next);
+        assert!(is_whole(&scene.run(step)));
+    }
+
+    #[test]
+    fn a_kernel_without_lists_has_the_page_that_programs_execute() {
+        let mut scene = Scene::new();
+        assert_owned(&mut scene, (VSYSCALL, 4096), Owner::System);
+    }
+
+    #[test]
+    fn images_of_bpf_have_owners() {
+        let mut scene = Scene::new();
+        let (head, object) = list(&mut scene, "bpf_ksym", "lnode");
+        scene.kernel.symbols.bpf_kallsyms = va(head);
+        scene.set(object, "bpf_ksym", "start", CODE);
+        scene.set(object, "bpf_ksym", "end", CODE + 0x123);
+        assert_owned(&mut scene, (CODE, 0x123), Owner::Bpf);
+        let link = scene.field(object, "bpf_ksym", "lnode");
+        assert_needed(&mut scene, link);
+        // An end before the start is no image.
+        scene.set(object, "bpf_ksym", "end", CODE - 1);
+        scene.disown_all();
+        scene.run(step);
+        assert_eq!(scene.owner_of(CODE), Owner::Nobody);
+        scene.kernel.layouts.bpf_ksym = None;
+        assert!(!is_whole(&scene.run(step)));
+    }
+
+    #[test]
+    fn packs_of_bpf_have_an_owner_for_each_node() {
+        let mut scene = Scene::new();
+        let (head, object) = list(&mut scene, "bpf_prog_pack", "list");
+        scene.kernel.symbols.pack_list = va(head);
+        let start = 0xffff_ffff_0000_0000;
+        scene.set(object, "bpf_prog_pack", "ptr", start);
+        assert_owned(&mut scene, (start, PACK_BYTES.into()), Owner::Bpf);
+        let nodes = scene.variable(8);
+        scene.kernel.symbols.nr_node_ids = va(nodes);
+        for (number, count) in [(0, 1), (2, 2), (u64::MAX, NODES_MAX.into())] {
+            scene.put(nodes, number);
+            assert_owned(&mut scene, (start, count * u64::from(PACK_BYTES)), Owner::Bpf);
+        }
+        let link = scene.field(object, "bpf_prog_pack", "list");
+        assert_needed(&mut scene, link);
+        scene.kernel.layouts.bpf_prog_pack = None;
+        assert!(!is_whole(&scene.run(step)));
+    }
+
+    #[test]
+    fn trampolines_of_ftrace_have_owners() {
+        let mut scene = Scene::new();
+        let (list, end) = (scene.variable(8), scene.variable(1024));
+        let [first, second] = [0; 2].map(|_| scene.structure());
+        scene.kernel.symbols.ftrace_ops_list = va(list);
+        scene.kernel.symbols.ftrace_list_end = va(end);
+        scene.put(list, end);
+        assert!(is_whole(&scene.run(step)));
+        scene.put(list, first);
+        for (ops, next) in [(first, second), (second, end)] {
+            scene.set(ops, "ftrace_ops", "next", next);
+        }
+        scene.set(second, "ftrace_ops", "trampoline", CODE);
+        // One without a trampoline of its own has no size.
+        scene.set(first, "ftrace_ops", "trampoline", CODE - 4096);
+        scene.set(second, "ftrace_ops", "trampoline_size", 0x80);
+        assert_owned(&mut scene, (CODE, 0x80), Owner::Trampoline);
+        for next in [8, first] {
+            scene.set(second, "ftrace_ops", "next", next);
+            assert!(!is_whole(&scene.run(step)));
+        }
+        scene.kernel.layouts.ftrace_ops = None;
+        assert!(!is_whole(&scene.run(step)));
+    }
+
+    #[test]
+    fn slots_of_kprobes_have_owners() {
+        for is_optimised in [false, true] {
+            let mut scene = Scene::new();
+            let (cache, page) = (scene.variable(1024), scene.structure());
+            let symbols = &mut scene.kernel.symbols;
+            let symbol = if is_optimised {
+                &mut symbols.kprobe_optinsn_slots
+            } else {
+                &mut symbols.kprobe_insn_slots
+            };
+            *symbol = va(cache);
+            let head = scene.field(cache, "kprobe_insn_cache", "pages");
+            let link = scene.field(page, "kprobe_insn_page", "list");
+            scene.list(head, &[link]);
+            scene.set(page, "kprobe_insn_page", "insns", CODE);
+            assert_owned(&mut scene, (CODE, SLOTS_BYTES.into()), Owner::Trampoline);
+            assert_needed(&mut scene, link);
+        }
+    }
+
+    #[test]
+    fn more_owners_than_there_is_room_for_are_noticed() {
+        let mut scene = Scene::new();
+        assert!(is_whole(&scene.run(step)));
+        (0..4096).for_each(|index| scene.own(CODE + 64 * index, 64, Owner::Bpf));
+        assert!(!is_whole(&scene.run(step)));
+    }
+}

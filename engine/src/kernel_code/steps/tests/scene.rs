@@ -402,6 +402,11 @@ impl Scene {
         self.memory.missing.insert(table / PAGE);
     }
 
+    /// The machine's memory, and its kernel.
+    pub(super) fn parts(&mut self) -> (&mut dyn MemorySource, &Kernel) {
+        (&mut self.memory, &self.kernel)
+    }
+
     /// Runs a step to its end.
     pub(super) fn run(&mut self, step: Step) -> Outcome {
         let arena_bytes = 2 * READ_BYTES_MAX as usize;
