@@ -13,11 +13,15 @@ const NAMESPACES_MAX: u64 = 1 << 16;
 const OF_NAMESPACES: [Check; 2] = [Check::NetfilterHooks, Check::PacketTypes];
 
 fn unread(cx: &mut CheckContext<'_>) {
-    OF_NAMESPACES.into_iter().for_each(|check| cx.unread(check));
+    for check in OF_NAMESPACES {
+        cx.unread(check);
+    }
 }
 
 fn not_checked(cx: &mut CheckContext<'_>, why: &'static str) {
-    OF_NAMESPACES.into_iter().for_each(|check| cx.not_checked(check, why));
+    for check in OF_NAMESPACES {
+        cx.not_checked(check, why);
+    }
 }
 
 /// Checks all network namespaces in slices, then what they share.
@@ -96,7 +100,9 @@ mod tests {
         let [link, devices, all, by_type] =
             ["list", "dev_base_head", "ptype_all", "ptype_specific"]
                 .map(|field| scene.field(net, "net", field));
-        [devices, all, by_type].into_iter().for_each(|list| scene.list(list, &[]));
+        for list in [devices, all, by_type] {
+            scene.list(list, &[]);
+        }
         for list in [link, devices] {
             scene.list(head, &[link]);
             scene.list(devices, &[]);

@@ -83,6 +83,7 @@ mod tests {
     use crate::kernel_code::owners::Owner;
 
     /// Chains of each kind of head, with two functions each.
+    #[expect(clippy::type_complexity, reason = "the chains of one test")]
     fn scene() -> (Scene, [(u64, [u64; 2], &'static str); 3]) {
         let mut scene = Scene::new();
         let kernels = scene.function(16);

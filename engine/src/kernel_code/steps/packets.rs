@@ -111,7 +111,9 @@ mod tests {
         lists.push((scene.field(device, "net_device", "ptype_all"), "eth0"));
         lists.push((scene.field(device, "net_device", "ptype_specific"), "eth0"));
         (0..TYPES).for_each(|index| scene.list(base + 16 * index, &[]));
-        lists.iter().for_each(|&(head, _)| scene.list(head, &[]));
+        for &(head, _) in &lists {
+            scene.list(head, &[]);
+        }
         (scene, lists, device)
     }
 

@@ -18,6 +18,7 @@ const READS_NS: i64 = SECOND_NS;
 
 /// What a read of programs proves.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a read, not states")]
 pub(super) struct BpfRead {
     /// Whether the IDR of programs was followed to its end.
     pub(super) is_complete: bool,

@@ -296,7 +296,7 @@ fn tables_in_the_place_of_many_have_an_end() {
     for level in 2..=4 {
         let shared = scene.entry(FAR, level);
         let bytes = scene.kernel.space.levels.bytes(level);
-        (0..512).for_each(|index| scene.set_entry(FAR ^ bytes * index, level, shared));
+        (0..512).for_each(|index| scene.set_entry(FAR ^ (bytes * index), level, shared));
     }
     let outcome = scene.run(step);
     assert!(outcome.facts(CODE).not_checked.is_some());

@@ -125,7 +125,7 @@ fn large() -> Scene {
     for level in 2..=4 {
         let shared = scene.entry(at, level);
         let bytes = scene.kernel.space.levels.bytes(level);
-        (0..512).for_each(|index| scene.set_entry(at ^ bytes * index, level, shared));
+        (0..512).for_each(|index| scene.set_entry(at ^ (bytes * index), level, shared));
     }
     scene
 }
