@@ -163,6 +163,7 @@ impl Builder {
                 ForkOptions { container, uid, new_session: true },
             );
         }
+        machine.boot_bpf();
         machine.boot_modules(size.modules);
         machine
     }

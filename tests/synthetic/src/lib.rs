@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod areas;
+mod bpf;
 mod build;
 mod calls;
 mod clock;
