@@ -80,6 +80,10 @@ pub struct Way {
 /// A machine that is watched with some parts enabled. Its number differs from those of others.
 pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits, number: u64) -> WatchedMachine {
     let mut policy = PolicyConfig::default();
+    // Checks of the kernel's code read at a rate of their own, whatever a scan costs.
+    policy.set_enabled(Activity::KernelHookDetected, false);
+    policy.set_enabled(Activity::KernelCodeWithoutOwner, false);
+    policy.set_enabled(Activity::KernelTextModified, false);
     policy.set_enabled(Activity::ReverseShellDetected, parts.contains(&Part::ReverseShells));
     for activity in [Activity::FileContentChange, Activity::FilePermissionsChanged] {
         policy.set_enabled(activity, parts.contains(&Part::ChangedPaths));
