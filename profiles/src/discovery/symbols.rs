@@ -31,11 +31,14 @@ pub(crate) fn find_tables(
     memory: &mut KernelMemory<'_>,
     candidate: &KernelCandidate,
 ) -> Option<Tables> {
-    named_tables(memory, candidate).or_else(|| {
-        find_place(memory, candidate, DIGITS, TOKEN_PLACES_MAX, |memory, digits| {
-            let read = &mut |at, length| memory.read_prefix(at, length).unwrap_or_default();
-            search::at_digits(digits, &candidate.image, read)
-        })
+    let info = candidate.vmcoreinfo.as_ref();
+    if info.is_some_and(|info| info.symbol("kallsyms_names").is_some()) {
+        // A copy that lacks them has no others.
+        return named_tables(memory, candidate);
+    }
+    find_place(memory, candidate, DIGITS, TOKEN_PLACES_MAX, |memory, digits| {
+        let read = &mut |at, length| memory.read_prefix(at, length).unwrap_or_default();
+        search::at_digits(digits, &candidate.image, read)
     })
 }
 
