@@ -16,7 +16,8 @@ use panoptes_sources::{Detail, SourceMeter};
 
 /// Generous limit of a scan's batches besides those for each level of a tree or list. Modules take
 /// up to 30 of them: they are in `vmalloc`'s memory, whose page tables are read in four rounds.
-const BATCHES_FIXED_MAX: u64 = 80;
+/// eBPF takes up to 20: three trees, and the way from a link to its place.
+const BATCHES_FIXED_MAX: u64 = 100;
 /// Objects of /sys/module that are no modules. The first scan reads each of them alone.
 const MODULE_OBJECTS_MAX: u64 = 256;
 /// Batches by which the scans of two machines may differ besides their levels: for kinds of object
