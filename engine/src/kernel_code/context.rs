@@ -53,7 +53,6 @@ pub(super) struct CheckContext<'a> {
     pub(super) baseline: &'a mut Baseline,
     pub(super) window: &'a mut CodeWindow,
     pub(super) now: Monotonic,
-    pub(super) generation: u32,
     /// Bytes that may still be read in this slice.
     pub(super) bytes_left: usize,
     /// Bytes that were read in this slice: more than it had if a step could not stop before.
@@ -71,7 +70,8 @@ impl<'a> CheckContext<'a> {
         self.kernel
     }
 
-    fn run(&mut self) {
+    /// Runs the batch that was added to the reader.
+    pub(super) fn run(&mut self) {
         if self.bytes_read >= SLICE_BYTES_MAX {
             self.reader.fail_all();
             return;
@@ -262,7 +262,7 @@ impl<'a> CheckContext<'a> {
         {
             facts.violations += 1;
         }
-        self.violations.note(violation, self.now, self.generation);
+        self.violations.note(violation, self.now);
     }
 }
 

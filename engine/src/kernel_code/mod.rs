@@ -13,6 +13,7 @@
 mod baseline;
 mod check;
 mod context;
+mod marks;
 mod names;
 mod owners;
 mod round;

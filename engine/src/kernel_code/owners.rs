@@ -136,6 +136,11 @@ impl Owners {
         }
     }
 
+    /// Forgets what steps of a round have added.
+    pub(super) fn forget_all_but_modules(&mut self) {
+        self.ranges.retain(|range| range.owner >= FIRST_MODULE);
+    }
+
     /// Sorts what was added.
     pub(super) fn sort(&mut self) {
         self.ranges.sort_unstable_by_key(|range| range.start);

@@ -6,12 +6,13 @@ use panoptes_tables::HashKey;
 use super::baseline::{Baseline, CodeWindow};
 use super::check::{CHECKS, Check, CheckFacts};
 use super::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
+use super::marks::OwnerMarks;
 use super::owners::Owners;
-use super::steps::STEPS;
+use super::steps::{OWNERS, STEPS};
 use super::violations::{ConfirmedViolation, Violations};
 use crate::address::{MemoryReader, ReaderSizes};
 use crate::time::Monotonic;
-use crate::walk::{Kernel, ModuleMarks, Snapshot};
+use crate::walk::{Kernel, Snapshot};
 
 /// Bytes that rounds may read in a second.
 const BYTES_A_SECOND: u64 = 4 << 20;
@@ -64,9 +65,9 @@ pub struct KernelCode {
     /// What the present round has shown so far.
     facts: [CheckFacts; CHECKS],
     last: RoundFacts,
-    marks: ModuleMarks,
-    /// Number of changes of modules.
-    generation: u32,
+    marks: OwnerMarks,
+    /// Whether the owners beside modules are to be searched before the round goes on.
+    must_find_owners: bool,
     now: Monotonic,
     begun: Monotonic,
     /// Bytes that may be read now. Negative after a step that could not stop before.
@@ -108,8 +109,8 @@ impl KernelCode {
             baseline: Baseline::new(key.derive("kernel code")),
             facts: [CheckFacts::default(); CHECKS],
             last: RoundFacts::default(),
-            marks: ModuleMarks::default(),
-            generation: 0,
+            marks: OwnerMarks::default(),
+            must_find_owners: false,
             now: Monotonic::default(),
             begun: Monotonic::default(),
             bytes_left: 0,
@@ -117,28 +118,39 @@ impl KernelCode {
     }
 
     /// Notes a scan: its modules, and the time that has passed. A round begins after a scan that
-    /// has read the modules.
+    /// has read the modules. A round that works gets those of a later scan if they are others.
     pub fn note_scan(&mut self, snapshot: &Snapshot, kernel: &Kernel, now: Monotonic) {
         let elapsed = now.since(self.now).clamp(0, 1_000_000_000) as u64;
         let bytes = elapsed * (BYTES_A_SECOND / 1_000_000) / 1000;
         self.bytes_left = self.bytes_left.saturating_add_unsigned(bytes).min(BYTES_SAVED_MAX);
         self.now = now;
-        let marks = snapshot.machine.module_marks;
-        if (marks.list, marks.seq) != (self.marks.list, self.marks.seq) {
-            self.generation = self.generation.wrapping_add(1);
-            self.marks = marks;
-        }
         let is_due = self.last.rounds == 0 || now.since(self.begun) >= ROUND_NS;
-        if self.stage == Stage::Waits && is_due && snapshot.modules.is_fresh {
+        if !snapshot.modules.is_fresh {
+            return;
+        }
+        if self.stage != Stage::Waits {
+            if self.marks.lacks(&snapshot.machine.module_marks) {
+                self.set_modules(snapshot, kernel);
+            }
+        } else if is_due {
             self.begin(snapshot, kernel);
         }
+    }
+
+    /// Makes the modules of a scan the owners of their memory.
+    fn set_modules(&mut self, snapshot: &Snapshot, kernel: &Kernel) {
+        self.marks.set_modules(snapshot.machine.module_marks, self.now);
+        self.owners.begin(kernel.text(), &snapshot.modules);
+        self.must_find_owners = true;
     }
 
     /// Begins a round.
     fn begin(&mut self, snapshot: &Snapshot, kernel: &Kernel) {
         self.begun = self.now;
         self.facts = [CheckFacts::default(); CHECKS];
-        self.owners.begin(kernel.text(), &snapshot.modules);
+        self.set_modules(snapshot, kernel);
+        // The first step finds them.
+        self.must_find_owners = false;
         self.violations.begin_round();
         self.stage = Stage::Works(0, Cursor::default());
     }
@@ -169,16 +181,24 @@ impl KernelCode {
             baseline: &mut self.baseline,
             window: &mut buffers.window,
             now: self.now,
-            generation: self.generation,
             bytes_left: bytes,
             bytes_read: 0,
         };
+        let is_changed = self.marks.update(&mut context);
+        if (is_changed || self.must_find_owners) && step > 0 {
+            context.owners.forget_all_but_modules();
+            OWNERS(&mut context, &mut Cursor::default());
+            self.must_find_owners = false;
+        }
         while context.has_budget() {
             let Some(run) = STEPS.get(step) else { break };
             if run(&mut context, &mut cursor) == Progress::Done {
                 (step, cursor) = (step + 1, Cursor::default());
             }
         }
+        let are_owners_certain =
+            !context.violations.has_new() || self.marks.is_certain(&mut context);
+        context.violations.settle(are_owners_certain);
         self.bytes_left = self.bytes_left.saturating_sub_unsigned(context.bytes_read as u64);
         if step < STEPS.len() {
             self.stage = Stage::Works(step, cursor);

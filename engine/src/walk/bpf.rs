@@ -40,7 +40,7 @@ const TREE: IdrKind =
     IdrKind { node: WalkedStructure::BpfTreeNode, tree: WalkedStructure::BpfTree };
 
 /// Adds the marks of eBPF to a batch: the IDRs, and the head of the list of symbols.
-pub(super) fn push_bpf_marks(reader: &mut MemoryReader, kernel: &Kernel) -> [Option<u32>; 4] {
+pub(crate) fn push_bpf_marks(reader: &mut MemoryReader, kernel: &Kernel) -> [Option<u32>; 4] {
     let (space, roots) = (&kernel.space, &kernel.roots.bpf);
     let packing = &kernel.layouts.idr.packing;
     [
@@ -52,7 +52,7 @@ pub(super) fn push_bpf_marks(reader: &mut MemoryReader, kernel: &Kernel) -> [Opt
 }
 
 /// The marks that were added to a batch that has run.
-pub(super) fn take_bpf_marks(
+pub(crate) fn take_bpf_marks(
     reader: &MemoryReader,
     kernel: &Kernel,
     pushed: [Option<u32>; 4],

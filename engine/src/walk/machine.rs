@@ -10,7 +10,7 @@ use super::bpf::{push_bpf_marks, take_bpf_marks};
 use super::cgroups::CSS_SET_HEADS;
 use super::containers::host_name;
 use super::machine_row::Machine;
-use super::modules::{push_marks, take_marks};
+use super::modules::{push_module_marks, take_module_marks};
 use super::{Budget, Kernel, ScannedMemory, Walker};
 
 /// `VSYSCALL_ADDR` (arch/x86/include/uapi/asm/vsyscall.h).
@@ -47,7 +47,7 @@ impl Walker {
         let vsyscall = reader.push_bytes(space, KernelVa(VSYSCALL_ADDRESS), 1);
         let read_base = reader.push_bytes(space, roots.timekeeper, READ_BASE_BYTES);
         let css_set_table = reader.push_bytes(space, roots.css_set_table, CSS_SET_TABLE_BYTES);
-        let marks = push_marks(reader, kernel, self.modules.known.list(kernel));
+        let marks = push_module_marks(reader, kernel, self.modules.known.list(kernel));
         let bpf_marks = push_bpf_marks(reader, kernel);
         let queues = &self.hints.run_queues;
         let queues = if self.hints.run_queues_whole { queues.as_slice() } else { &[] };
@@ -65,7 +65,7 @@ impl Walker {
         if let Some(bytes) = object(css_set_table) {
             heads.extend(bytes.chunks_exact(8).map(|word| KernelVa(u64_at(word, 0))));
         }
-        let module_marks = take_marks(reader, kernel, marks);
+        let module_marks = take_module_marks(reader, kernel, marks);
         let bpf_marks = take_bpf_marks(reader, kernel, bpf_marks);
         let mut machine = Machine { module_marks, bpf_marks, ..Machine::default() };
         if let Some(view) = object(uts).map(View::new) {

@@ -80,6 +80,7 @@ use panoptes_decoders::layout::{PackedLayout, View};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
+pub(crate) use bpf::{push_bpf_marks, take_bpf_marks};
 pub use bpf_rows::{
     BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfHelpers, BpfLinkRow, BpfMapRow,
     BpfProgramRow, BpfScan, BpfTarget, bpf_view,
@@ -96,6 +97,7 @@ pub use module_rows::{
     MODULES_MAX, ModuleBuildId, ModuleLoader, ModuleRow, ModuleScan, ModuleSection, ModuleViews,
     module_view,
 };
+pub(crate) use modules::{push_module_marks, take_module_marks};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
 pub use ring_rows::{QueueRow, RING_SLOT, RingRow, number_of, slot_of};

@@ -216,7 +216,7 @@ pub(super) fn module_layouts(layouts: &Layouts) -> Option<ModuleLayouts<'_>> {
 }
 
 /// Adds the marks of modules to a batch: the head of the list, the tree's counter, the lock.
-pub(super) fn push_marks(
+pub(crate) fn push_module_marks(
     reader: &mut MemoryReader,
     kernel: &Kernel,
     list: KernelVa,
@@ -232,7 +232,7 @@ pub(super) fn push_marks(
 }
 
 /// The marks that were added to a batch that has run.
-pub(super) fn take_marks(
+pub(crate) fn take_module_marks(
     reader: &MemoryReader,
     kernel: &Kernel,
     pushed: [Option<u32>; 3],
@@ -345,9 +345,9 @@ impl Walker {
 
     fn read_module_marks(&mut self, memory: &mut ScannedMemory<'_>, list: KernelVa) -> ModuleMarks {
         self.reader.clear();
-        let pushed = push_marks(&mut self.reader, memory.kernel, list);
+        let pushed = push_module_marks(&mut self.reader, memory.kernel, list);
         memory.run(&mut self.reader);
-        take_marks(&self.reader, memory.kernel, pushed)
+        take_module_marks(&self.reader, memory.kernel, pushed)
     }
 
     /// Makes rows of the modules of the last read that still look like modules.

@@ -427,13 +427,13 @@ impl Scene {
                 baseline: &mut self.baseline,
                 window: &mut self.window,
                 now: Monotonic::default(),
-                generation: 0,
                 bytes_left: SLICE_BYTES,
                 bytes_read: 0,
             };
             let progress = step(&mut context, &mut cursor);
             slice_bytes = slice_bytes.max(context.bytes_read);
             if progress == Progress::Done {
+                violations.settle(true);
                 let rows = violations.confirmed(1).map(|row| row.violation.clone());
                 return Outcome { facts, violations: rows.collect(), slices, slice_bytes };
             }
