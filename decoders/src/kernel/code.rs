@@ -258,6 +258,9 @@ crate::layout! {
         /// `CONFIG_HAVE_STATIC_CALL_INLINE`.
         static_call_sites?: ["static_call_sites"],
         num_static_call_sites?: ["num_static_call_sites"],
+        /// Addresses of the calls of ftrace, and their number. Only with `CONFIG_DYNAMIC_FTRACE`.
+        ftrace_callsites?: ["ftrace_callsites"],
+        num_ftrace_callsites?: ["num_ftrace_callsites"],
         /// Bits of `taint_flags` (kernel/panic.c).
         taints: ["taints"],
         /// `struct kernfs_node *`: its directory /sys/module/NAME.

@@ -357,6 +357,11 @@ impl Module {
         self.parts[INIT_TEXT]
     }
 
+    /// Its data, for as long as it is loaded.
+    pub const fn data(&self) -> [ModulePart; 3] {
+        [self.parts[DATA], self.parts[RODATA], self.parts[RO_AFTER_INIT]]
+    }
+
     /// Whether the address is in its memory.
     pub fn contains(&self, address: KernelVa) -> bool {
         let is_in = |part: &ModulePart| address.0.wrapping_sub(part.base.0) < u64::from(part.size);

@@ -84,6 +84,8 @@ checks! {
     ReadOnlyPointers: "read_only_pointers", Hook;
     /// Pointers in the kernel's writable data.
     WritablePointers: "writable_pointers", Hook;
+    /// Pointers in the data of modules.
+    ModulePointers: "module_pointers", Hook;
     /// Executable pages.
     ExecutablePages: "executable_pages", CodeWithoutOwner;
     /// Pages that are writable and executable at once.

@@ -124,6 +124,11 @@ impl Owners {
         }
     }
 
+    /// The module with a number, of those that own memory.
+    pub(super) fn module(&self, number: usize) -> Option<KernelVa> {
+        self.modules.get(number).copied()
+    }
+
     fn owner_with(&self, number: u32) -> Owner {
         match number {
             BPF => Owner::Bpf,

@@ -97,7 +97,7 @@ pub use module_rows::{
     MODULES_MAX, ModuleBuildId, ModuleLoader, ModuleRow, ModuleScan, ModuleSection, ModuleViews,
     module_view,
 };
-pub(crate) use modules::{push_module_marks, take_module_marks};
+pub(crate) use modules::{module_layouts, push_module_marks, take_module_marks};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
 pub use ring_rows::{QueueRow, RING_SLOT, RingRow, number_of, slot_of};

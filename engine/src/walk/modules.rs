@@ -207,7 +207,7 @@ impl ModuleWalk {
 }
 
 /// The layouts of modules, if the kernel has any.
-pub(super) fn module_layouts(layouts: &Layouts) -> Option<ModuleLayouts<'_>> {
+pub(crate) fn module_layouts(layouts: &Layouts) -> Option<ModuleLayouts<'_>> {
     Some(ModuleLayouts {
         module: layouts.module.as_ref()?,
         layout: layouts.module_layout.as_ref(),

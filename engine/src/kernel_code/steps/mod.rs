@@ -10,6 +10,7 @@ mod kprobes;
 mod later;
 mod lists;
 mod lsm;
+mod module_data;
 mod module_space;
 mod module_text;
 mod netfilter;
@@ -67,6 +68,7 @@ pub(super) const STEPS: &[Step] = &[
     terminals::step,
     later::step,
     pointers::step,
+    module_data::step,
     pages::step,
     text::step,
     module_text::step,

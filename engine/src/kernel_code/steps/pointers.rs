@@ -100,7 +100,7 @@ fn check_part(cx: &mut CheckContext<'_>, check: Check, start: KernelVa, length: 
 
 /// Whether the page with an address has nothing but traps: memory that may be filled with code
 /// later (`execmem`), to which some variables of the kernel lead.
-fn has_only_traps(cx: &mut CheckContext<'_>, address: KernelVa) -> bool {
+pub(super) fn has_only_traps(cx: &mut CheckContext<'_>, address: KernelVa) -> bool {
     let page = KernelVa(address.0 & !(PAGE_BYTES - 1));
     let bytes = cx.read(page, PAGE_BYTES as u32);
     bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == TRAP))
