@@ -4,7 +4,7 @@
 //! determines the number of levels, 2 to 5. Arm counts levels down to 3 and begins with -1 if there
 //! are five. In this crate the lowest level is always 1: Arm's level n is 4 - n.
 
-use super::PageTableEntry;
+use super::{PageAccess, PageTableEntry};
 use crate::address::PhysicalAddress;
 
 /// The size of a page: the lowest level maps pages, and a complete table fills one.
@@ -54,6 +54,35 @@ const TABLE_OR_PAGE: u64 = 1 << 1;
 const PROT_NONE: u64 = 1 << 58;
 /// `PTE_PRESENT_INVALID` (the same file, from v6.11): the same, with another bit.
 const PRESENT_INVALID: u64 = 1 << 11;
+
+/// The rights of a page or block: `AP[1]`, `AP[2]`, `DBM` and `PXN` (D8.4). With `DBM`, the first
+/// write makes a page writable (`PTE_WRITE`, arch/arm64/include/asm/pgtable-prot.h).
+const USER: u64 = 1 << 6;
+const READ_ONLY: u64 = 1 << 7;
+const WRITABLE_WHEN_DIRTY: u64 = 1 << 51;
+const NOT_EXECUTABLE: u64 = 1 << 53;
+/// What a table takes from all below it: `PXNTable` and `APTable`.
+const TABLE_NOT_EXECUTABLE: u64 = 1 << 59;
+const TABLE_NOT_USER: u64 = 1 << 61;
+const TABLE_READ_ONLY: u64 = 1 << 62;
+
+/// What the entry of a page or block allows.
+pub const fn page_access(entry: u64) -> PageAccess {
+    PageAccess {
+        is_executable: entry & NOT_EXECUTABLE == 0,
+        is_writable: entry & READ_ONLY == 0 || entry & WRITABLE_WHEN_DIRTY != 0,
+        is_user: entry & USER != 0,
+    }
+}
+
+/// What the entry of a table allows below it.
+pub const fn table_access(entry: u64) -> PageAccess {
+    PageAccess {
+        is_executable: entry & TABLE_NOT_EXECUTABLE == 0,
+        is_writable: entry & TABLE_READ_ONLY == 0,
+        is_user: entry & TABLE_NOT_USER == 0,
+    }
+}
 
 /// The page-table levels of an arm64 machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -18,6 +18,32 @@ pub enum PageTableEntry {
     NotPresent,
 }
 
+/// What the entries on the way to a page allow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PageAccess {
+    /// Whether the kernel may execute it.
+    pub is_executable: bool,
+    /// Whether the kernel may write to it.
+    pub is_writable: bool,
+    /// Whether user programs reach it.
+    pub is_user: bool,
+}
+
+impl PageAccess {
+    /// Before the first entry.
+    pub const ALL: Self = Self { is_executable: true, is_writable: true, is_user: true };
+
+    /// What is left after another entry: each takes rights, and none gives any.
+    #[must_use]
+    pub const fn and(self, entry: Self) -> Self {
+        Self {
+            is_executable: self.is_executable && entry.is_executable,
+            is_writable: self.is_writable && entry.is_writable,
+            is_user: self.is_user && entry.is_user,
+        }
+    }
+}
+
 /// The page-table levels of a machine: their number, and the encoding of their entries.
 ///
 /// Levels count up from 1, the lowest, on all architectures.
@@ -72,6 +98,25 @@ impl PageTableLevels {
         match self {
             Self::X86_64(_) => x86_64::step(entry, virtual_address, level),
             Self::Aarch64(levels) => levels.step(entry, virtual_address, level),
+        }
+    }
+
+    /// What an entry that is present allows: one that leads to a table, or to a page.
+    #[inline]
+    pub const fn access(self, entry: u64, is_table: bool) -> PageAccess {
+        match self {
+            Self::X86_64(_) => x86_64::access(entry),
+            Self::Aarch64(_) if is_table => aarch64::table_access(entry),
+            Self::Aarch64(_) => aarch64::page_access(entry),
+        }
+    }
+
+    /// The first address of the kernel's half: all that its tables translate are from there on.
+    #[inline]
+    pub const fn kernel_half(self) -> u64 {
+        match self {
+            Self::X86_64(levels) => u64::MAX << (levels.address_bits() - 1),
+            Self::Aarch64(levels) => u64::MAX << levels.address_bits(),
         }
     }
 

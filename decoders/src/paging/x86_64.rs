@@ -1,6 +1,6 @@
 //! Page-table entries of x86-64 (Intel SDM vol. 3A §4.5, 4- and 5-level paging).
 
-use super::PageTableEntry;
+use super::{PageAccess, PageTableEntry};
 use crate::address::PhysicalAddress;
 
 /// Physical address bits of an entry: 12 to 51.
@@ -8,6 +8,9 @@ pub const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
 pub const PRESENT: u64 = 1;
 /// The entry maps a page of 2 MiB or 1 GiB itself.
 pub const LARGE: u64 = 1 << 7;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const NOT_EXECUTABLE: u64 = 1 << 63;
 /// `_PAGE_PROTNONE` (arch/x86/include/asm/pgtable_types.h): a page in memory without access rights
 /// (`PROT_NONE`, NUMA balancing). Bit 8, meaningful only while `PRESENT` is clear.
 const PROTNONE: u64 = 1 << 8;
@@ -29,6 +32,11 @@ impl X86Levels {
             Self::Four => 4,
             Self::Five => 5,
         }
+    }
+
+    /// Number of address bits that the tables resolve.
+    pub const fn address_bits(self) -> u32 {
+        12 + 9 * self.top()
     }
 
     /// Whether `address` is sign-extended as the hardware requires.
@@ -72,6 +80,15 @@ pub const fn step(entry: u64, virtual_address: u64, level: u32) -> PageTableEntr
         return PageTableEntry::Page(PhysicalAddress(base | (virtual_address & offset_mask)));
     }
     PageTableEntry::Table(PhysicalAddress(entry & ADDRESS_MASK))
+}
+
+/// What an entry that is present allows, of a table or of a page.
+pub const fn access(entry: u64) -> PageAccess {
+    PageAccess {
+        is_executable: entry & NOT_EXECUTABLE == 0,
+        is_writable: entry & WRITABLE != 0,
+        is_user: entry & USER != 0,
+    }
 }
 
 #[cfg(test)]

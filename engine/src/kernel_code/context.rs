@@ -3,7 +3,7 @@
 use arrayvec::ArrayString;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::layout::{PackedLayout, View, u64_at};
-use panoptes_decoders::paging::{PageTableEntry, PageTableLevels};
+use panoptes_decoders::paging::PageTableEntry;
 use panoptes_decoders::source::MemorySource;
 
 use super::baseline::{Baseline, CodeWindow};
@@ -145,18 +145,13 @@ impl<'a> CheckContext<'a> {
     /// Whether an address may have code. A pointer that was read amid a change, or that was left
     /// behind, leads to memory that nobody can execute.
     pub(super) fn may_be_code(&mut self, address: KernelVa) -> bool {
-        match self.kernel.space.levels {
-            PageTableLevels::X86_64(_) => self.is_executable(address),
-            PageTableLevels::Aarch64(_) => self.read(address, 4).is_some(),
-        }
+        self.is_executable(address)
     }
 
-    /// Whether the kernel may execute the page with an address; only on x86-64.
+    /// Whether the kernel may execute the page with an address.
     pub(super) fn is_executable(&mut self, address: KernelVa) -> bool {
-        /// include/asm/pgtable_types.h of x86
-        const NOT_EXECUTABLE: u64 = 1 << 63;
         let levels = self.kernel.space.levels;
-        if !matches!(levels, PageTableLevels::X86_64(_)) || !levels.is_canonical(address.0) {
+        if address.0 < levels.kernel_half() {
             return false;
         }
         let mut table = self.kernel.space.root;
@@ -165,10 +160,12 @@ impl<'a> CheckContext<'a> {
             let Some(entry) = self.read_physical(at, 8).map(|bytes| u64_at(bytes, 0)) else {
                 return false;
             };
-            if entry & NOT_EXECUTABLE != 0 {
+            let step = levels.step(entry, address.0, level);
+            let is_table = matches!(step, PageTableEntry::Table(_));
+            if !levels.access(entry, is_table).is_executable {
                 return false;
             }
-            match levels.step(entry, address.0, level) {
+            match step {
                 PageTableEntry::Table(lower) => table = lower,
                 PageTableEntry::Page(_) => return true,
                 PageTableEntry::NotPresent => return false,

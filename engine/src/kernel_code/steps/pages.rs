@@ -8,7 +8,7 @@
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::layout::u64_at;
-use panoptes_decoders::paging::{PageTableEntry, PageTableLevels};
+use panoptes_decoders::paging::{PageAccess, PageTableEntry, PageTableLevels};
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::module_space::TRAP;
@@ -17,21 +17,18 @@ use crate::kernel_code::context::{CheckContext, Cursor, Progress};
 use crate::kernel_code::owners::Owner;
 use crate::kernel_code::violations::Violation;
 
-/// The first address of the kernel's half.
-const KERNEL_HALF: u64 = 1 << 63;
-/// Number of entries in a table.
+/// Number of entries that are read at once: a table with pages of 4 KiB.
 const ENTRIES: usize = 512;
 /// Bytes of the code that starts processors, at most, and of the memory that it lies in.
 const REAL_MODE_BYTES: u64 = 64 << 10;
 const LOW_BYTES: u64 = 1 << 20;
-/// Bits of an entry (arch/x86/include/asm/pgtable_types.h).
-const WRITABLE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const NOT_EXECUTABLE: u64 = 1 << 63;
 /// Most levels of tables.
 const LEVELS_MAX: usize = 5;
-/// Maximum number of tables that one walk reads: those of 128 GiB in small pages.
+/// Maximum number of pieces of tables that one walk reads. The way down to a lowest table is read
+/// again for each, so these are those of 32 GiB in pages of 4 KiB.
 const TABLES_MAX: u64 = 1 << 16;
+/// The bit of an entry that the processor uses, on x86-64 and on arm64.
+const PRESENT: u64 = 1;
 /// Maximum number of runs of pages that one round reports.
 const RUNS_MAX: u64 = 64;
 
@@ -46,22 +43,15 @@ struct Piece {
     start: u64,
     bytes: u64,
     physical: PhysicalAddress,
-    is_writable: bool,
-    is_user: bool,
+    access: PageAccess,
 }
 
 type Table = [u64; ENTRIES];
 
 /// Walks the page tables.
 pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
-    if !matches!(cx.kernel().space.levels, PageTableLevels::X86_64(_)) {
-        for check in [Check::ExecutablePages, Check::WritableExecutablePages, Check::DirectMap] {
-            cx.not_checked(check, "page tables are checked on x86-64 only");
-        }
-        return Progress::Done;
-    }
     if cursor.at == 0 {
-        cursor.at = KERNEL_HALF;
+        cursor.at = cx.kernel().space.levels.kernel_half();
     }
     while cx.has_budget() {
         if cursor.count >= TABLES_MAX {
@@ -81,75 +71,68 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
 fn walk(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<u64> {
     let levels = cx.kernel().space.levels;
     let mut level = levels.top();
-    let mut address = sign_extended(cursor.at, level);
+    let mut address = cursor.at;
     let mut table = cx.kernel().space.root;
-    let mut flags = WRITABLE | USER;
+    let mut access = PageAccess::ALL;
     for _ in 0..LEVELS_MAX {
         let bytes = levels.bytes(level);
-        let Some(entries) = read_table(cx, table) else {
+        let (entries, first) = read_entries(cx, levels.entry_address(table, address, level));
+        let Some(entries) = entries else {
             cx.unread(Check::ExecutablePages);
-            return next_of(address, bytes * ENTRIES as u64);
+            return next_of(address, bytes, ENTRIES - first);
         };
         cursor.count += 1;
-        let mut index = (address / bytes) as usize % ENTRIES;
-        let down = loop {
-            let Some(&entry) = entries.get(index) else {
-                return next_of(address - 1, bytes * ENTRIES as u64);
-            };
-            let of_entry = flags & entry;
-            if entry & NOT_EXECUTABLE == 0 {
-                match levels.step(entry, address & !(bytes - 1), level) {
-                    PageTableEntry::Table(lower) => break Some((lower, of_entry)),
-                    PageTableEntry::Page(physical) if entry & 1 != 0 => {
-                        let piece = Piece {
-                            start: address & !(bytes - 1),
-                            bytes,
-                            physical,
-                            is_writable: of_entry & WRITABLE != 0,
-                            is_user: of_entry & USER != 0,
-                        };
-                        judge(cx, cursor, &piece);
-                        // A piece may have been read: the others wait for the next slice.
-                        if !cx.has_budget() {
-                            return next_of(address, bytes);
-                        }
+        if cx.kernel().space.direct_map.contains(&address) {
+            cx.checked(Check::DirectMap, 1);
+        }
+        let mut index = first;
+        let (lower, of_entry) = loop {
+            let Some(&entry) = entries.get(index) else { return Some(address) };
+            let start = address & !(bytes - 1);
+            let step = levels.step(entry, start, level);
+            let is_table = matches!(step, PageTableEntry::Table(_));
+            let of_entry = access.and(levels.access(entry, is_table));
+            match step {
+                _ if !of_entry.is_executable => {}
+                PageTableEntry::Table(lower) => break (lower, of_entry),
+                PageTableEntry::Page(physical) if entry & PRESENT != 0 => {
+                    judge(cx, cursor, &Piece { start, bytes, physical, access: of_entry });
+                    // A piece may have been read: the others wait for the next slice.
+                    if !cx.has_budget() {
+                        return next_of(address, bytes, 1);
                     }
-                    PageTableEntry::Page(_) | PageTableEntry::NotPresent => (),
                 }
+                PageTableEntry::Page(_) | PageTableEntry::NotPresent => (),
             }
             index += 1;
-            address = (address & !(bytes - 1)).checked_add(bytes)?;
+            address = start.checked_add(bytes)?;
         };
-        let (lower, of_entry) = down?;
-        (table, flags, level) = (lower, of_entry, level - 1);
+        (table, access, level) = (lower, of_entry, level - 1);
     }
-    next_of(address, PAGE_BYTES)
+    next_of(address, PAGE_BYTES, 1)
 }
 
-/// The next address behind the aligned piece that has this one.
-fn next_of(address: u64, bytes: u64) -> Option<u64> {
-    (address & !(bytes - 1)).checked_add(bytes)
+/// The next address behind so many entries from that of an address on.
+fn next_of(address: u64, bytes: u64, entries: usize) -> Option<u64> {
+    (address & !(bytes - 1)).checked_add(bytes.checked_mul(entries as u64)?)
 }
 
-/// The first canonical address from one of the kernel's half on.
-fn sign_extended(address: u64, levels: u32) -> u64 {
-    let bits = 12 + 9 * levels;
-    address | !((1_u64 << (bits - 1)) - 1)
-}
-
-fn read_table(cx: &mut CheckContext<'_>, table: PhysicalAddress) -> Option<Table> {
-    let bytes = cx.read_physical(table, PAGE_BYTES as u32)?;
-    let mut entries = [0; ENTRIES];
-    let words = entries.iter_mut().enumerate();
-    words.for_each(|(index, entry)| *entry = u64_at(bytes, 8 * index));
-    Some(entries)
+/// Reads the entries around one, of a table or of a part of it, and returns the place of that one.
+fn read_entries(cx: &mut CheckContext<'_>, entry: PhysicalAddress) -> (Option<Table>, usize) {
+    let start = PhysicalAddress(entry.0 & !(PAGE_BYTES - 1));
+    let entries = cx.read_physical(start, PAGE_BYTES as u32).map(|bytes| {
+        let mut entries = [0; ENTRIES];
+        let words = entries.iter_mut().enumerate();
+        words.for_each(|(index, entry)| *entry = u64_at(bytes, 8 * index));
+        entries
+    });
+    (entries, ((entry.0 - start.0) / 8) as usize)
 }
 
 /// Judges one executable piece.
 fn judge(cx: &mut CheckContext<'_>, cursor: &mut Cursor, piece: &Piece) {
     let space = &cx.kernel().space;
     if space.direct_map.contains(&piece.start) {
-        cx.checked(Check::DirectMap, 1);
         if !is_real_mode(cx, piece) {
             report(cx, cursor, piece, Check::DirectMap);
         }
@@ -157,7 +140,7 @@ fn judge(cx: &mut CheckContext<'_>, cursor: &mut Cursor, piece: &Piece) {
     }
     cx.checked(Check::ExecutablePages, 1);
     cx.checked(Check::WritableExecutablePages, 1);
-    if piece.is_writable {
+    if piece.access.is_writable {
         report(cx, cursor, piece, Check::WritableExecutablePages);
     }
     if !is_owned(cx, piece) && !is_filled_with_traps(cx, piece) && !is_bpf_area(cx, piece) {
@@ -180,11 +163,28 @@ fn is_owned(cx: &CheckContext<'_>, piece: &Piece) -> bool {
     let end = piece.start.saturating_add(piece.bytes);
     let text = kernel.space.image.start..kernel.text().end;
     if piece.start < text.end.next_multiple_of(PAGE_BYTES) && end > text.start {
-        return !piece.is_user;
+        return !piece.access.is_user;
+    }
+    if is_alias_of_text(cx, piece) {
+        return true;
     }
     let is_in = cx.owner_of(KernelVa(piece.start)) != Owner::Nobody;
     // A page that programs execute has an owner only as a whole.
-    is_in || !piece.is_user && cx.owners.next_from(piece.start).is_some_and(|it| it.start < end)
+    is_in
+        || !piece.access.is_user
+            && cx.owners.next_from(piece.start).is_some_and(|it| it.start < end)
+}
+
+/// Whether a piece of arm64 is the kernel's code at another address: the entry that every program
+/// has in its tables (`map_entry_trampoline`, arch/arm64/mm/mmu.c).
+fn is_alias_of_text(cx: &CheckContext<'_>, piece: &Piece) -> bool {
+    let (space, text) = (&cx.kernel().space, cx.kernel().text());
+    let offset = piece.physical.0.wrapping_sub(space.image_physical.0);
+    let at = space.image.start.saturating_add(offset);
+    matches!(space.levels, PageTableLevels::Aarch64(_))
+        && !piece.access.is_writable
+        && text.contains(&at)
+        && piece.bytes <= text.end - at
 }
 
 /// Whether a piece has nothing but traps: the kernel's cache of executable memory fills what is not
@@ -216,7 +216,9 @@ fn is_bpf_area(cx: &mut CheckContext<'_>, piece: &Piece) -> bool {
     /// Bytes of the functions that ask for memory, at most.
     const FUNCTION_BYTES: u64 = 1024;
     let symbols = &cx.kernel().symbols;
-    if symbols.pack_list.is_some() {
+    // On arm64, images have areas up to v6.8, although the list is there.
+    let is_x86 = matches!(cx.kernel().space.levels, PageTableLevels::X86_64(_));
+    if is_x86 && symbols.pack_list.is_some() {
         return false;
     }
     let functions = [symbols.bpf_jit_alloc_exec, symbols.bpf_jit_binary_alloc];

@@ -6,7 +6,6 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u64_at;
-use panoptes_decoders::paging::PageTableLevels;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::module_space::{TRAP, is_in_module_space};
@@ -30,9 +29,7 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         (Check::ReadOnlyPointers, symbols.start_rodata.zip(symbols.end_rodata)),
         (Check::WritablePointers, symbols.sdata.zip(symbols.edata)),
     ];
-    let is_known = matches!(kernel.space.levels, PageTableLevels::X86_64(_));
     while let Some(&(check, range)) = parts.get(cursor.part as usize) {
-        let range = range.filter(|_| is_known);
         let Some((start, end)) = range.filter(|(start, end)| is_of_image(cx, *start, *end)) else {
             cx.not_checked(check, "the addresses of the data are unknown");
             (cursor.part, cursor.at) = (cursor.part + 1, 0);

@@ -2,7 +2,6 @@
 //! Files of processes are not here: their tables are in the kernel's read-only data.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::paging::PageTableLevels;
 
 use super::files::{DENTRY_WORDS, FILE_WORDS, INODE_WORDS};
 use super::words::{check_table, is_checked_with_data};
@@ -143,10 +142,7 @@ fn check_entry(cx: &mut CheckContext<'_>, entry: KernelVa) -> Option<()> {
 
 /// Whether a function is the kernel's, or a table is checked elsewhere.
 fn is_kernels(cx: &CheckContext<'_>, at: KernelVa) -> bool {
-    let are_tables_checked = matches!(cx.kernel().space.levels, PageTableLevels::X86_64(_));
-    at.is_null()
-        || cx.owner_of(at) == Owner::Kernel
-        || are_tables_checked && is_checked_with_data(cx, at)
+    at.is_null() || cx.owner_of(at) == Owner::Kernel || is_checked_with_data(cx, at)
 }
 
 /// The entry behind another one: its first one, if it is a folder, else the next one of its folder,

@@ -2,7 +2,6 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u64_at;
-use panoptes_decoders::paging::PageTableLevels;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::module_space::is_in_module_space;
@@ -23,10 +22,6 @@ pub(super) fn check_table(
     label: &str,
 ) {
     if table.is_null() {
-        return;
-    }
-    if !matches!(cx.kernel().space.levels, PageTableLevels::X86_64(_)) {
-        cx.not_checked(check, "tables of functions are checked on x86-64 only");
         return;
     }
     cx.checked(check, 1);

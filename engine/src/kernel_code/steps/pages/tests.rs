@@ -2,6 +2,7 @@
 
 use panoptes_decoders::layout::PackedLayout;
 use panoptes_decoders::paging::aarch64::{Aarch64Levels, Granule};
+use panoptes_decoders::paging::x86_64::LARGE;
 
 use super::super::module_space::TRAP;
 use super::super::testing::{Outcome, Scene, va};
@@ -11,9 +12,10 @@ const CODE: Check = Check::ExecutablePages;
 const WRITABLE_CODE: Check = Check::WritableExecutablePages;
 const CHECKS: [Check; 3] = [CODE, WRITABLE_CODE, Check::DirectMap];
 const MODULE: Owner = Owner::Module(KernelVa(7));
-/// Entries: a page, a larger one.
-const PRESENT: u64 = 1;
-const LARGE: u64 = 1 << 7;
+/// Bits of an entry of x86-64 (arch/x86/include/asm/pgtable_types.h).
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const NOT_EXECUTABLE: u64 = 1 << 63;
 /// Where nothing is mapped.
 const FAR: u64 = 0xffff_ffff_d000_0000;
 
@@ -303,13 +305,54 @@ fn tables_in_the_place_of_many_have_an_end() {
     assert!(outcome.slices > 1);
 }
 
-#[test]
-fn only_tables_of_x86_64_are_known() {
+/// A machine of arm64 with a page of code, whose lowest entry has these bits more.
+fn arm64(bits: u64) -> (Scene, u64) {
     let mut scene = Scene::new();
-    stray(&mut scene);
     let levels = Aarch64Levels::new(Granule::Kib4, 48, 48).unwrap();
     scene.kernel.space.levels = PageTableLevels::Aarch64(levels);
-    let outcome = scene.run(step);
-    assert!(outcome.violations.is_empty());
-    assert!(CHECKS.iter().all(|&check| outcome.facts(check).not_checked.is_some()));
+    let at = 0xffff_a000_0000_0000;
+    scene.map(at, true);
+    let entry = scene.entry(at, 1);
+    scene.set_entry(at, 1, entry | bits);
+    (scene, at)
+}
+
+#[test]
+fn pages_of_arm64_are_checked() {
+    /// `AP[2]`, `AP[1]` and `PXN` (DDI 0487, D8.4)
+    const READ_ONLY: u64 = 1 << 7;
+    const USER: u64 = 1 << 6;
+    const PXN: u64 = 1 << 53;
+    /// `PXNTable` and `APTable[1]`
+    const PXN_TABLE: u64 = 1 << 59;
+    const READ_ONLY_TABLE: u64 = 1 << 62;
+    let (mut scene, at) = arm64(READ_ONLY);
+    assert_eq!(strays(&mut scene), [at]);
+    for (level, bits) in [(1, PXN), (2, PXN_TABLE)] {
+        let entry = scene.entry(at, level);
+        scene.set_entry(at, level, entry | bits);
+        assert!(scene.run(step).violations.is_empty());
+        scene.set_entry(at, level, entry);
+    }
+    scene.own(at, 4096, MODULE);
+    assert!(scene.run(step).holds(CODE));
+    let (mut scene, at) = arm64(USER);
+    assert_eq!(places(&scene.run(step)), [vec![at], vec![at], vec![]]);
+    let entry = scene.entry(at, 2);
+    scene.set_entry(at, 2, entry | READ_ONLY_TABLE);
+    assert_eq!(strays(&mut scene), [at]);
+}
+
+#[test]
+fn code_of_the_kernel_of_arm64_may_have_a_second_address() {
+    const READ_ONLY: u64 = 1 << 7;
+    let (mut scene, at) = arm64(READ_ONLY);
+    let space = &scene.kernel.space;
+    let text = space.image_physical.0;
+    scene.set_entry(at, 1, text | READ_ONLY | 3);
+    assert!(scene.run(step).holds(CODE));
+    scene.set_entry(at, 1, text | 3);
+    assert_eq!(places(&scene.run(step))[0], [at]);
+    scene.set_entry(at, 1, (text - PAGE_BYTES) | READ_ONLY | 3);
+    assert_eq!(strays(&mut scene), [at]);
 }
