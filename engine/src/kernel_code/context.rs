@@ -174,6 +174,11 @@ impl<'a> CheckContext<'a> {
         false
     }
 
+    /// Whether nothing yet keeps a check from being made wholly.
+    pub(super) fn is_checked(&self, check: Check) -> bool {
+        self.facts.get(check as usize).is_some_and(|facts| facts.not_checked.is_none())
+    }
+
     pub(super) fn owner_of(&self, address: KernelVa) -> Owner {
         self.owners.owner_of(address)
     }

@@ -24,6 +24,11 @@ const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 /// Adds all owners.
 pub(super) fn step(cx: &mut CheckContext<'_>, _: &mut Cursor) -> Progress {
     let is_whole = [add_bpf_symbols(cx), add_bpf_packs(cx), add_ftrace(cx), add_kprobes(cx)];
+    let symbols = &cx.kernel().symbols;
+    let lists = [symbols.bpf_kallsyms, symbols.ftrace_ops_list, symbols.kprobe_insn_slots];
+    if lists.iter().all(Option::is_none) {
+        cx.not_checked(Check::ExecutablePages, "the lists of trampolines are unknown");
+    }
     if is_whole.contains(&false) {
         cx.not_checked(Check::ExecutablePages, "a list of trampolines could not be read");
     }
@@ -119,6 +124,14 @@ mod tests {
     const CHECK: Check = Check::ExecutablePages;
     const CODE: u64 = 0xffff_ffff_c000_0000;
 
+    /// A machine with an empty list of ftrace.
+    fn scene() -> Scene {
+        let mut scene = Scene::new();
+        let list = scene.variable(8);
+        scene.kernel.symbols.ftrace_ops_list = va(list);
+        scene
+    }
+
     fn is_whole(outcome: &Outcome) -> bool {
         outcome.facts(CHECK).not_checked.is_none()
     }
@@ -155,13 +168,16 @@ mod tests {
 
     #[test]
     fn a_kernel_without_lists_has_the_page_that_programs_execute() {
-        let mut scene = Scene::new();
+        let mut scene = scene();
         assert_owned(&mut scene, (VSYSCALL, 4096), Owner::System);
+        // Kernels without the names of their data have lists that nobody knows.
+        scene.kernel.symbols.ftrace_ops_list = None;
+        assert!(!is_whole(&scene.run(step)));
     }
 
     #[test]
     fn images_of_bpf_have_owners() {
-        let mut scene = Scene::new();
+        let mut scene = scene();
         let (head, object) = list(&mut scene, "bpf_ksym", "lnode");
         scene.kernel.symbols.bpf_kallsyms = va(head);
         scene.set(object, "bpf_ksym", "start", CODE);
@@ -180,7 +196,7 @@ mod tests {
 
     #[test]
     fn packs_of_bpf_have_an_owner_for_each_node() {
-        let mut scene = Scene::new();
+        let mut scene = scene();
         let (head, object) = list(&mut scene, "bpf_prog_pack", "list");
         scene.kernel.symbols.pack_list = va(head);
         let start = 0xffff_ffff_0000_0000;
@@ -200,7 +216,7 @@ mod tests {
 
     #[test]
     fn trampolines_of_ftrace_have_owners() {
-        let mut scene = Scene::new();
+        let mut scene = scene();
         let (list, end) = (scene.variable(8), scene.variable(1024));
         let [first, second] = [0; 2].map(|_| scene.structure());
         scene.kernel.symbols.ftrace_ops_list = va(list);
@@ -227,7 +243,7 @@ mod tests {
     #[test]
     fn slots_of_kprobes_have_owners() {
         for is_optimised in [false, true] {
-            let mut scene = Scene::new();
+            let mut scene = scene();
             let (cache, page) = (scene.variable(1024), scene.structure());
             let symbols = &mut scene.kernel.symbols;
             let symbol = if is_optimised {
@@ -247,7 +263,7 @@ mod tests {
 
     #[test]
     fn more_owners_than_there_is_room_for_are_noticed() {
-        let mut scene = Scene::new();
+        let mut scene = scene();
         assert!(is_whole(&scene.run(step)));
         (0..4096).for_each(|index| scene.own(CODE + 64 * index, 64, Owner::Bpf));
         assert!(!is_whole(&scene.run(step)));

@@ -143,7 +143,12 @@ fn judge(cx: &mut CheckContext<'_>, cursor: &mut Cursor, piece: &Piece) {
     if piece.access.is_writable {
         report(cx, cursor, piece, Check::WritableExecutablePages);
     }
-    if !is_owned(cx, piece) && !is_filled_with_traps(cx, piece) && !is_bpf_area(cx, piece) {
+    // Without all owners, a page may have one.
+    if (cx.is_checked(Check::ExecutablePages) || cursor.more[RUNS] > RUNS_MAX)
+        && !is_owned(cx, piece)
+        && !is_filled_with_traps(cx, piece)
+        && !is_bpf_area(cx, piece)
+    {
         report(cx, cursor, piece, Check::ExecutablePages);
     }
 }
@@ -176,9 +181,11 @@ fn is_owned(cx: &CheckContext<'_>, piece: &Piece) -> bool {
 }
 
 /// Whether a piece of arm64 is the kernel's code at another address: the entry that every program
-/// has in its tables (`map_entry_trampoline`, arch/arm64/mm/mmu.c).
+/// has in its tables (`map_entry_trampoline`, arch/arm64/mm/mmu.c). It is in the read-only data
+/// since v6.0.
 fn is_alias_of_text(cx: &CheckContext<'_>, piece: &Piece) -> bool {
     let (space, text) = (&cx.kernel().space, cx.kernel().text());
+    let text = text.start..cx.kernel().symbols.end_rodata.map_or(text.end, |end| end.0);
     let offset = piece.physical.0.wrapping_sub(space.image_physical.0);
     let at = space.image.start.saturating_add(offset);
     matches!(space.levels, PageTableLevels::Aarch64(_))

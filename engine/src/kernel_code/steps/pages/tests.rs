@@ -88,6 +88,21 @@ fn pages_with_an_owner_are_none() {
 }
 
 #[test]
+fn without_all_owners_no_page_is_a_violation() {
+    fn step_without_owners(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
+        cx.not_checked(CODE, "a list could not be read");
+        step(cx, cursor)
+    }
+    let mut scene = Scene::new();
+    let at = stray(&mut scene);
+    assert_eq!(strays(&mut scene), [at]);
+    assert!(scene.run(step_without_owners).violations.is_empty());
+    // Such a page needs no owner.
+    change(&mut scene, at, 1, (WRITABLE, 0));
+    assert_eq!(places(&scene.run(step_without_owners)), [vec![], vec![at], vec![]]);
+}
+
+#[test]
 fn only_the_code_of_the_image_is_the_kernels() {
     let mut scene = Scene::new();
     let (text, data) = (scene.function(64), scene.variable(64));

@@ -109,6 +109,8 @@ impl Rounds {
 /// A machine with a hook of each of several kinds. Returns their places.
 fn hooked() -> (Scene, Vec<u64>) {
     let mut scene = Scene::new();
+    let list = scene.variable(8);
+    scene.kernel.symbols.ftrace_ops_list = va(list);
     let (table, call, stray) = (scene.variable(16 << 10), scene.function(64), scene.stray_code());
     scene.kernel.symbols.sys_call_table = va(table);
     (0..400).for_each(|number| scene.put(table + 8 * number, call));
@@ -225,8 +227,6 @@ fn assert_waits_after(change: fn(&mut Rounds)) {
     let (scene, hooks) = hooked();
     let mut rounds = Rounds::new(scene);
     rounds.snapshot.machine.module_marks = MARKS;
-    let list = rounds.scene.variable(8);
-    rounds.scene.kernel.symbols.ftrace_ops_list = va(list);
     rounds.end_round();
     change(&mut rounds);
     let begin = rounds.now;
@@ -245,7 +245,8 @@ fn a_change_of_owners_asks_for_later_rounds() {
     // No scan shows this one.
     assert_waits_after(|rounds| {
         let list = rounds.scene.kernel.symbols.ftrace_ops_list.unwrap();
-        rounds.scene.put(list.0, 7);
+        let ops = rounds.scene.structure();
+        rounds.scene.put(list.0, ops);
     });
 }
 
