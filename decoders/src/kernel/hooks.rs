@@ -310,7 +310,9 @@ crate::layout! {
 crate::layout! {
     /// `struct lsm_static_call` (include/linux/lsm_hooks.h, since v6.12).
     pub struct LsmStaticCall("lsm_static_call") {
-        /// The code that is patched to call the function.
+        /// `struct static_call_key *`, which begins with the address of the function.
+        key?: ["key"],
+        /// The code that is patched to call the function; null on arm64, which has none.
         trampoline: ["trampoline"],
         /// `struct security_hook_list *`; null if it is not in use.
         hl: ["hl"],

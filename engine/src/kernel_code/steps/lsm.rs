@@ -48,6 +48,7 @@ fn check_lists(
         }
         let is_whole = follow_hlist(cx, heads.plus(8 * cursor.at), &mut |cx, link| {
             functions += 1;
+            cx.checked(check, 1);
             check_function(cx, link.minus(list.offset.into()));
         });
         if !is_whole {
@@ -77,12 +78,17 @@ fn check_calls(cx: &mut CheckContext<'_>, cursor: &mut Cursor, table: KernelVa) 
             return Progress::Done;
         };
         let (trampoline, function) = (view.pointer(call.trampoline), view.pointer(call.hl));
-        if cx.owner_of(trampoline) != Owner::Kernel {
+        let key = call.key.map(|field| view.pointer(field));
+        let has_key = key.is_some_and(|key| cx.kernel().space.image.contains(&key.0));
+        let has_code = cx.owner_of(trampoline) == Owner::Kernel;
+        if !has_code && !(has_key && trampoline.is_null()) {
             return Progress::Done;
         }
-        if function.is_null() {
-            cx.checked(check, 1);
-        } else {
+        cx.checked(check, 1);
+        if let Some(key) = key.filter(|_| has_key) {
+            check_place(cx, key);
+        }
+        if !function.is_null() {
             check_function(cx, function);
         }
         cursor.count += 1;
@@ -90,18 +96,22 @@ fn check_calls(cx: &mut CheckContext<'_>, cursor: &mut Cursor, table: KernelVa) 
     Progress::Done
 }
 
-/// Security modules are part of the kernel's image: their functions are in its text.
+/// Checks a `struct security_hook_list`.
 fn check_function(cx: &mut CheckContext<'_>, at: KernelVa) {
-    let check = Check::LsmHooks;
     let Some(layout) = &cx.kernel().layouts.security_hook_list else { return };
-    let Some(hook) = cx.structure(at, &layout.packing).map(|view| view.pointer(layout.hook)) else {
+    check_place(cx, at.plus(layout.hook.offset.into()));
+}
+
+/// Security modules are part of the kernel's image: their functions are in its text.
+fn check_place(cx: &mut CheckContext<'_>, place: KernelVa) {
+    let check = Check::LsmHooks;
+    let Some(function) = cx.word(place).map(KernelVa) else {
         cx.unread(check);
         return;
     };
-    cx.checked(check, 1);
-    let owner = cx.owner_of(hook);
-    if owner != Owner::Kernel && !hook.is_null() {
-        cx.violation(Violation { owner, ..Violation::new(check, at, hook) });
+    let owner = cx.owner_of(function);
+    if owner != Owner::Kernel && !function.is_null() {
+        cx.violation(Violation { owner, ..Violation::new(check, place, function) });
     }
 }
 
@@ -141,6 +151,8 @@ mod tests {
         let hooks = [0; 2].map(|_| hook(&mut scene, kernels));
         let calls = [0, 1, 2].map(|index| table + size * index);
         for (call, hook) in calls.into_iter().zip([hooks[0], 0, hooks[1]]) {
+            let key = scene.variable(16);
+            scene.set(call, "lsm_static_call", "key", key);
             scene.set(call, "lsm_static_call", "trampoline", kernels);
             scene.set(call, "lsm_static_call", "hl", hook);
         }
@@ -149,23 +161,41 @@ mod tests {
 
     #[test]
     fn each_function_is_in_the_kernels_text() {
-        let (scene, _, hooks) = lists();
-        check_each(scene, &hooks);
-        let (scene, _, hooks) = calls();
-        check_each(scene, &hooks);
+        let (mut scene, _, hooks) = lists();
+        let places = hooks.map(|at| scene.field(at, "security_hook_list", "hook"));
+        check_each(&mut scene, &places);
+        let (mut scene, calls, hooks) = calls();
+        let keys = calls.map(|at| scene.word(scene.field(at, "lsm_static_call", "key")));
+        let places = hooks.map(|at| scene.field(at, "security_hook_list", "hook"));
+        check_each(&mut scene, &[keys.as_slice(), &places].concat());
+        // Arm64 calls the function in the key.
+        for call in calls {
+            scene.set(call, "lsm_static_call", "trampoline", 0);
+        }
+        check_each(&mut scene, &[keys.as_slice(), &places].concat());
     }
 
-    fn check_each(mut scene: Scene, hooks: &[u64]) {
+    #[test]
+    fn a_kernel_without_keys_in_its_layout_has_trampolines() {
+        let (mut scene, calls, hooks) = calls();
+        scene.kernel.layouts.lsm_static_call.as_mut().unwrap().key = None;
+        let places = hooks.map(|at| scene.field(at, "security_hook_list", "hook"));
+        check_each(&mut scene, &places);
+        scene.set(calls[0], "lsm_static_call", "trampoline", 0);
+        assert_eq!(scene.run(step).facts(CHECK).places, 0);
+    }
+
+    fn check_each(scene: &mut Scene, places: &[u64]) {
         let outcome = scene.run(step);
         assert!(outcome.holds(CHECK));
         assert_eq!(outcome.facts(CHECK).places, 3);
         let module = Owner::Module(KernelVa(7));
         for target in [scene.stray_code(), scene.code_of(module), scene.module_data()] {
-            for &at in hooks {
-                let before = scene.word(scene.field(at, "security_hook_list", "hook"));
-                scene.set(at, "security_hook_list", "hook", target);
+            for &at in places {
+                let before = scene.word(at);
+                scene.put(at, target);
                 assert_eq!(scene.run(step).hooks(CHECK), [(at, target)]);
-                scene.set(at, "security_hook_list", "hook", before);
+                scene.put(at, before);
             }
         }
     }
