@@ -401,6 +401,7 @@ impl Seeds {
             let name = number.to_string();
             self.write("discovery", &name, &[&[number], &random.bytes(7 * 4)])?;
             self.write("page_cache", &name, &[&[number], &random.bytes(8 * 4)])?;
+            self.write("kernel_code", &name, &[&[number], &random.bytes(8 * 16)])?;
             self.write("walk", &name, &[&random.bytes(8 * 8)])?;
             // The two bytes after the dump's number: nothing is cut off.
             self.write("dump", &name, &[&[number, 0, 0], &random.bytes(6 * 2)])?;
