@@ -97,8 +97,8 @@ crate::layout! {
 
 /// `BPF_OBJ_NAME_LEN` (include/uapi/linux/bpf.h): bytes of a name with its NUL.
 pub const BPF_NAME_BYTES: usize = 16;
-/// `BPF_TAG_SIZE` (include/uapi/linux/bpf.h).
-const BPF_TAG_BYTES: usize = 8;
+/// `BPF_TAG_SIZE` (include/uapi/linux/bpf.h): bytes of a tag.
+pub const BPF_TAG_BYTES: usize = 8;
 /// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h).
 pub const BPF_INSTRUCTION_BYTES: u32 = 8;
 /// The kernel loads no larger programs (`BPF_COMPLEXITY_LIMIT_INSNS`, include/linux/bpf.h).

@@ -63,6 +63,11 @@ impl Reporter<'_> {
                 let accepted = self.ebpf_alert(cx, program, process, alert);
                 is_accepted.set(accepted == Acceptance::Yes);
             }
+            Change::BpfProgramDangerous { program, is_accepted, .. }
+                if self.policy.config.allowed_tags.contains(&program.tag) =>
+            {
+                is_accepted.set(true);
+            }
             Change::BpfProgramDangerous { program, process, is_accepted } => {
                 let sentence = danger_reason(program);
                 let alert = EbpfAlert {
