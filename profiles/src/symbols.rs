@@ -104,6 +104,8 @@ symbols! {
     btf_modules: "btf_modules",
     /// Hash table of all sets of control groups (kernel/cgroup/cgroup.c): an array of list heads.
     css_set_table: "css_set_table",
+    /// The root of the second version's hierarchy of control groups (kernel/cgroup/cgroup.c).
+    cgrp_dfl_root: "cgrp_dfl_root",
     /// List of all network namespaces (net/core/net_namespace.c).
     net_namespace_list: "net_namespace_list",
     /// Offsets of each processor's own variables (mm/percpu.c).

@@ -137,7 +137,8 @@ pub mod link_kind {
     pub const NETKIT: u32 = 13;
 }
 
-/// Types beyond this number are none.
+/// Types beyond this number are none. Those of attachments without a link follow
+/// ([`super::bpf_attach::attachment_kind`]).
 const LINK_KINDS_MAX: u32 = 256;
 
 /// The decoded fields of a `struct bpf_link`.

@@ -24,6 +24,11 @@ const VIEWS: [(u16, EbpfProgramView, &str); EbpfProgramView::ALL.len()] = [
     (bpf_view::PROGRAM_IDR, EbpfProgramView::Idr, "the kernel's IDR of programs"),
     (bpf_view::SYMBOLS, EbpfProgramView::Symbols, "the list of symbols of eBPF"),
     (bpf_view::REFERENCE, EbpfProgramView::Reference, "what a link or a descriptor leads to"),
+    (
+        bpf_view::ATTACHMENT,
+        EbpfProgramView::Attachment,
+        "an interface, a filter or a control group that runs it",
+    ),
 ];
 
 /// What each helper does.
@@ -91,7 +96,7 @@ impl EbpfProgramWords {
             ebpf_program_helpers: (!self.helpers.is_empty()).then_some(&self.helpers),
             ebpf_program_attach_type: text(&self.attach_kind),
             ebpf_program_attach_target: text(&self.place),
-            ebpf_program_link_id: link.map(|link| link.id),
+            ebpf_program_link_id: link.filter(|link| !link.is_attachment()).map(|link| link.id),
             ebpf_program_views: (!self.views.is_empty()).then_some(&self.views),
             ..EbpfProgramDetails::default()
         };

@@ -1,9 +1,10 @@
-//! Links of eBPF, and the places where they attach their programs.
+//! Links of eBPF, and the places where they and attachments have their programs.
 
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::bpf_attach::attachment_kind;
 use panoptes_decoders::kernel::bpf_link::{BpfLink, BpfLinkKind, link_kind};
 use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::paging::KernelSpace;
@@ -138,12 +139,15 @@ impl Walker {
         let (scan, losses) = (&mut self.snapshot.bpf, &mut self.snapshot.losses);
         let BpfWalk { hops, more_hops: more, .. } = &mut self.bpf;
         hops.clear();
-        let known =
-            scan.links.indexed().filter(|(_, row)| BpfLinkKind::of(layouts, row.kind).is_some());
-        hops.extend(known.map(|(link, row)| PlaceHop {
-            link,
-            at: row.address,
-            step: PlaceStep::Link(row.kind),
+        hops.extend(scan.links.indexed().filter_map(|(link, row)| {
+            let (at, step) = match row.kind {
+                attachment_kind::CGROUP => (row.place, PlaceStep::Cgroup),
+                kind => {
+                    BpfLinkKind::of(layouts, kind)?;
+                    (row.address, PlaceStep::Link(kind))
+                }
+            };
+            Some(PlaceHop { link, at, step })
         }));
         for _ in 0..HOPS_MAX {
             more.clear();

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayString;
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::bpf_attach::is_attachment;
 use panoptes_tables::{Index, Rows};
 
 use super::snapshot::ProcessRow;
@@ -28,6 +29,8 @@ pub mod bpf_view {
     pub const MAP_IDR: u16 = 1 << 3;
     /// The IDR of links; only in [`super::BpfScan::complete`].
     pub const LINK_IDR: u16 = 1 << 4;
+    /// A place has it without a link; in [`super::BpfScan::complete`], all such places were read.
+    pub const ATTACHMENT: u16 = 1 << 5;
 }
 
 /// The helpers that a program calls, as bits; only those that can change what others see or do.
@@ -137,14 +140,18 @@ pub enum BpfTarget {
     NetNamespace(u32),
 }
 
-/// One link.
+/// One link, or an attachment without one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BpfLinkRow {
-    /// `struct bpf_link *`
+    /// `struct bpf_link *`. Of an attachment, a number that stands for its place and its program.
     pub address: KernelVa,
+    /// Zero of an attachment.
     pub id: u32,
-    /// `enum bpf_link_type`
+    /// `enum bpf_link_type`, or one of
+    /// [`panoptes_decoders::kernel::bpf_attach::attachment_kind`].
     pub kind: u32,
+    /// The structure where an attachment is; null of a link.
+    pub place: KernelVa,
     /// `enum bpf_attach_type`, where the link or its program has one.
     pub attach_kind: Option<u32>,
     /// `struct bpf_prog *`; null if it has none.
@@ -154,6 +161,13 @@ pub struct BpfLinkRow {
     /// Bits of [`bpf_view`].
     pub views: u16,
     pub holder: Option<Index<ProcessRow>>,
+}
+
+impl BpfLinkRow {
+    /// Whether it is an attachment without a link.
+    pub const fn is_attachment(&self) -> bool {
+        is_attachment(self.kind)
+    }
 }
 
 /// What a scan has read of eBPF.

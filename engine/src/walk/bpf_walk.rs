@@ -5,6 +5,7 @@ use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::bpf::{BpfProgAux, BpfProgram, BpfProgramAux};
 use panoptes_tables::{AddressMap, HashKey, room};
 
+use super::bpf_attach::AttachWalk;
 use super::bpf_rows::{
     BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfHelpers, BpfLinkRow, BpfProgramRow, BpfScan,
 };
@@ -161,6 +162,7 @@ pub(super) struct BpfWalk {
     pub(super) hops: Vec<PlaceHop>,
     pub(super) more_hops: Vec<PlaceHop>,
     pub(super) chunks: Vec<CodeChunk>,
+    pub(super) attach: AttachWalk,
     pub(super) lone_reads_left: u32,
     /// The first object of each view that is none.
     pub(super) undecoded: Option<(WalkedStructure, KernelVa)>,
@@ -185,6 +187,7 @@ impl BpfWalk {
             hops: room::list(BPF_LINKS_MAX),
             more_hops: room::list(BPF_LINKS_MAX),
             chunks: room::list(CHUNKS_MAX),
+            attach: AttachWalk::new(key),
             lone_reads_left: 0,
             undecoded: None,
         }

@@ -10,6 +10,8 @@
 //! shows. It keeps all rows if no task has run since they were read (`idle`).
 
 mod bpf;
+mod bpf_attach;
+mod bpf_groups;
 mod bpf_helpers;
 mod bpf_links;
 mod bpf_rows;
@@ -463,6 +465,7 @@ impl Walker {
         self.interface_age = 0;
         self.modules.known.forget();
         self.bpf.known.forget();
+        self.bpf.attach.forget();
         self.net_ages.clear();
         self.ring_slots.clear();
         self.hints.forget();

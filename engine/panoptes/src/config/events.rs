@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::detect::shell_history::ACTIVITIES as OF_SHELL_HISTORY;
-use panoptes_engine::policy::{BpfTag, PolicyConfig};
 use panoptes_engine::policy::exceptions::Exceptions;
+use panoptes_engine::policy::{BpfTag, PolicyConfig};
 use panoptes_engine::state::Thresholds;
 use panoptes_engine::watch::PolicySettings;
 use panoptes_records::activities::{Activity, Preset, Severity};

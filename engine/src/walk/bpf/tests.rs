@@ -1,5 +1,7 @@
 //! Programs, maps and links in views that agree, and in views that lie, end early or never end.
 
+mod attachments;
+
 use panoptes_decoders::kernel::super_block::magic;
 
 use super::*;
@@ -7,7 +9,11 @@ use crate::walk::snapshot::{DentryRow, FileRow, InodeRow, SuperBlockRow};
 use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
 use crate::walk::{BpfHelpers, BpfLinkRow, BpfScan, BpfTarget, ScanPart, Scope};
 
-const ALL: u16 = bpf_view::PROGRAM_IDR | bpf_view::SYMBOLS | bpf_view::MAP_IDR | bpf_view::LINK_IDR;
+const ALL: u16 = bpf_view::PROGRAM_IDR
+    | bpf_view::SYMBOLS
+    | bpf_view::MAP_IDR
+    | bpf_view::LINK_IDR
+    | bpf_view::ATTACHMENT;
 /// `BPF_PROG_TYPE_KPROBE` (include/uapi/linux/bpf.h).
 const KPROBE: u64 = 2;
 const CALL_BASE: u64 = 0xffff_ffff_8100_0000;
