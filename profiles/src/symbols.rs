@@ -122,6 +122,8 @@ symbols! {
     pipefifo_fops: "pipefifo_fops",
     /// List of the images and trampolines of BPF (kernel/bpf/core.c).
     bpf_kallsyms: "bpf_kallsyms",
+    /// The type of bpffs (kernel/bpf/inode.c).
+    bpf_fs_type: "bpf_fs_type",
     /// List of memory for many BPF images (kernel/bpf/core.c).
     pack_list: "pack_list",
     /// The functions that ask for memory for BPF images (kernel/bpf/core.c).

@@ -5,13 +5,18 @@
 #include <linux/bpf.h>
 #include <linux/if_link.h>
 #include <net/if.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #define HELD_MAX 64
 #define INSTRUCTIONS_MAX 16
 #define LOG_BYTES 4096
 #define ATTACHED_MAX 8
+#define PIN_ROOT "/sys/fs/bpf"
+#define PIN_FOLDER PIN_ROOT "/folder"
+#define PIN_PATH PIN_FOLDER "/filter"
 /* The interface of attachments without a link; the link of XDP is at another one. */
 #define DUMMY "dummy0"
 
@@ -196,8 +201,24 @@ static void place_all(void)
 	set_xdp(PROGRAM("by_netlink", BPF_PROG_TYPE_XDP, 0, RETURN(XDP_PASS)));
 }
 
+/* Lets a file hold an object, in a bpffs that stays mounted. */
+static void pin(int fd)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.pathname = (uintptr_t)PIN_PATH;
+	attr.bpf_fd = (unsigned int)fd;
+	if (mount("bpf", PIN_ROOT, "bpf", 0, NULL) < 0 && errno != EBUSY)
+		out_say("refused: bpffs: %s", strerror(errno));
+	else if (mkdir(PIN_FOLDER, 0700) < 0 || bpf(BPF_OBJ_PIN, &attr) < 0)
+		out_say("refused: a pin: %s", strerror(errno));
+}
+
 static void displace_all(void)
 {
+	unlink(PIN_PATH);
+	rmdir(PIN_FOLDER);
 	while (attached_count > 0) {
 		attached_count--;
 		change_attachment(BPF_PROG_DETACH, attached[attached_count].fd,
@@ -214,7 +235,7 @@ static const char *open_all(void)
 	map("a.hash", BPF_MAP_TYPE_HASH, 16, 8, 100);
 	map("", BPF_MAP_TYPE_LRU_HASH, 4, 4, 64);
 	map("a_ring", BPF_MAP_TYPE_RINGBUF, 0, 0, 1 << 16);
-	PROGRAM("filter", BPF_PROG_TYPE_SOCKET_FILTER, 0, MAP(1, array), RETURN(0));
+	int filter = PROGRAM("filter", BPF_PROG_TYPE_SOCKET_FILTER, 0, MAP(1, array), RETURN(0));
 	PROGRAM("", BPF_PROG_TYPE_TRACEPOINT, 0, RETURN(1));
 	/* Nothing is attached to it: it only exists. */
 	PROGRAM("writes_to_user", BPF_PROG_TYPE_KPROBE, 0, STORE(10, -8, 0), SET(1, 0),
@@ -235,6 +256,7 @@ static const char *open_all(void)
 	attach("a link to a network namespace", flows, net, BPF_FLOW_DISSECTOR);
 	close(net);
 	place_all();
+	pin(filter);
 	return NULL;
 }
 

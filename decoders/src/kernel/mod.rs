@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod bpf_attach;
 pub mod bpf_link;
 pub mod bpf_names;
+pub mod bpf_pin;
 pub mod btf;
 pub mod cgroup;
 pub mod code;
@@ -227,6 +228,7 @@ layouts! {
     dentry_inode?: hooks::DentryInode,
     dyn_ftrace?: code::DynFtrace,
     fgraph_ops?: code::FgraphOps,
+    file_system_mounts?: bpf_pin::FileSystemMounts,
     fprobe?: code::Fprobe,
     fprobe_hlist?: code::FprobeHlist,
     fprobe_hlist_node?: code::FprobeHlistNode,
@@ -265,6 +267,7 @@ layouts! {
     security_hook_heads?: hooks::SecurityHookHeads,
     security_hook_list?: hooks::SecurityHookList,
     smp_alt_module?: code::SmpAltModule,
+    super_block_of_type?: bpf_pin::SuperBlockOfType,
     super_block_ops?: hooks::SuperBlockOps,
     tcf_proto?: bpf_attach::TcfProto,
     tcf_proto_ops?: bpf_attach::TcfProtoOps,

@@ -86,7 +86,7 @@ fn is_unlisted(views: u16, complete: u16, idr: u16) -> Option<bool> {
 }
 
 pub(super) fn program<'a>(
-    snapshot: &Snapshot,
+    snapshot: &'a Snapshot,
     row: &'a BpfProgramRow,
     words: &'a EbpfWords,
 ) -> EbpfObjectDetails<'a> {
@@ -107,13 +107,14 @@ pub(super) fn program<'a>(
         ebpf_function: text(&row.function),
         ebpf_helpers: (!words.helpers.is_empty()).then_some(&words.helpers),
         ebpf_holder_process_id: holder(snapshot, row.holder),
+        ebpf_pinned_path: snapshot.bpf.pinned_path(row.address).map(Text::from),
         ebpf_is_unlisted: is_unlisted(row.views, snapshot.bpf.complete, bpf_view::PROGRAM_IDR),
         ..EbpfObjectDetails::default()
     }
 }
 
 pub(super) fn map<'a>(
-    snapshot: &Snapshot,
+    snapshot: &'a Snapshot,
     row: &'a BpfMapRow,
     words: &'a EbpfWords,
 ) -> EbpfObjectDetails<'a> {
@@ -127,13 +128,14 @@ pub(super) fn map<'a>(
         ebpf_max_entries: Some(row.entries_max),
         ebpf_map_flags: Some(row.flags),
         ebpf_holder_process_id: holder(snapshot, row.holder),
+        ebpf_pinned_path: snapshot.bpf.pinned_path(row.address).map(Text::from),
         ebpf_is_unlisted: is_unlisted(row.views, snapshot.bpf.complete, bpf_view::MAP_IDR),
         ..EbpfObjectDetails::default()
     }
 }
 
 pub(super) fn link<'a>(
-    snapshot: &Snapshot,
+    snapshot: &'a Snapshot,
     row: &'a BpfLinkRow,
     words: &'a EbpfWords,
 ) -> EbpfObjectDetails<'a> {
@@ -147,6 +149,7 @@ pub(super) fn link<'a>(
         ebpf_attach_type: text(&words.attach_kind),
         ebpf_program_id: snapshot.bpf.programs.at(row.program).map(|program| program.id),
         ebpf_holder_process_id: holder(snapshot, row.holder),
+        ebpf_pinned_path: snapshot.bpf.pinned_path(row.address).map(Text::from),
         ebpf_is_unlisted: is_unlisted(row.views, complete, bpf_view::LINK_IDR),
         ..EbpfObjectDetails::default()
     };

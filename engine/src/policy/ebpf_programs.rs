@@ -100,7 +100,8 @@ impl Reporter<'_> {
             return;
         }
         let words = EbpfProgramWords::of(program, link);
-        let details = words.details(&cx.snapshot.machine, program, link);
+        let (machine, bpf) = (&cx.snapshot.machine, &cx.snapshot.bpf);
+        let details = words.details((machine, bpf), program, link);
         let described = process.map(|process| describe_process(cx, process));
         let parent = described.as_ref().map(Details::Process);
         let record = Record::new(activity, Details::EbpfProgram(&details));
@@ -121,7 +122,8 @@ impl Reporter<'_> {
             return Acceptance::No;
         }
         let words = EbpfProgramWords::of(Some(program), None);
-        let details = words.details(&cx.snapshot.machine, Some(program), None);
+        let (machine, bpf) = (&cx.snapshot.machine, &cx.snapshot.bpf);
+        let details = words.details((machine, bpf), Some(program), None);
         let facts = process.map(|process| process.facts(cx.strings));
         let tsc_khz = cx.snapshot.machine.tsc_khz;
         let described = facts.as_ref().map(|facts| describe::process(facts, tsc_khz));

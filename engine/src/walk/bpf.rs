@@ -96,6 +96,7 @@ impl Walker {
         let maps = self.read_idr(memory, before.idrs[1], BPF_MAPS_MAX)
             & self.read_wanted_maps(memory, bpf_view::PROGRAM_IDR);
         let attachments = self.read_attachments(memory);
+        let pins = self.read_pins(memory);
         self.read_references(memory);
         let is_rechecked = self.recheck_programs(memory, aux);
         let after = self.read_bpf_marks(memory);
@@ -113,7 +114,9 @@ impl Walker {
         ];
         let views = views.into_iter().filter(|(_, root, _)| !root.is_null());
         let attachments = attachments.map(|is_whole| (bpf_view::ATTACHMENT, is_whole));
-        for (view, is_whole) in views.map(|(view, _, is_whole)| (view, is_whole)).chain(attachments)
+        let pins = pins.map(|is_whole| (bpf_view::PIN, is_whole));
+        for (view, is_whole) in
+            views.map(|(view, _, is_whole)| (view, is_whole)).chain(attachments).chain(pins)
         {
             *(if is_whole { &mut scan.complete } else { &mut scan.stopped }) |= view;
         }
@@ -213,7 +216,7 @@ impl Walker {
         }
         let first = undecoded.map(|address| (WalkedStructure::BpfProgram, address));
         // A link or a descriptor may lead to one that has just been freed.
-        if !matches!(view, bpf_view::REFERENCE | bpf_view::ATTACHMENT) {
+        if !matches!(view, bpf_view::REFERENCE | bpf_view::ATTACHMENT | bpf_view::PIN) {
             walk.undecoded = walk.undecoded.or(first);
         }
         (walk.wanted, walk.begun, walk.addresses) = (wanted, begun, auxes);
@@ -256,10 +259,12 @@ impl Walker {
         is_whole
     }
 
-    /// Reads the objects that only attachments, descriptors or links show.
+    /// Reads the objects that only attachments, pins, descriptors or links show.
     fn read_references(&mut self, memory: &mut ScannedMemory<'_>) {
         self.want_programs_of_links(bpf_view::ATTACHMENT);
         self.read_wanted_programs(memory, bpf_view::ATTACHMENT);
+        self.want_pinned_programs();
+        self.read_wanted_programs(memory, bpf_view::PIN);
         self.want_files(BpfFileKind::Link);
         self.read_wanted_links(memory, bpf_view::REFERENCE);
         self.want_files(BpfFileKind::Map);

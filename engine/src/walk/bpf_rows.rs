@@ -13,6 +13,10 @@ pub const BPF_PROGRAMS_MAX: usize = 1024;
 pub const BPF_MAPS_MAX: usize = 1024;
 /// Maximum number of links.
 pub const BPF_LINKS_MAX: usize = 1024;
+/// Maximum number of files of bpffs.
+pub const BPF_PINS_MAX: usize = 1024;
+/// Bytes of the path of a file of bpffs. A longer one is cut.
+pub const BPF_PIN_PATH_BYTES: usize = 128;
 pub(super) use panoptes_decoders::kernel::bpf::BPF_NAME_BYTES;
 /// Bytes of the name of a tracepoint that are read.
 pub(super) const TRACEPOINT_NAME_BYTES: usize = 64;
@@ -31,6 +35,8 @@ pub mod bpf_view {
     pub const LINK_IDR: u16 = 1 << 4;
     /// A place has it without a link; in [`super::BpfScan::complete`], all such places were read.
     pub const ATTACHMENT: u16 = 1 << 5;
+    /// A file of a bpffs leads to it.
+    pub const PIN: u16 = 1 << 6;
 }
 
 /// The helpers that a program calls, as bits; only those that can change what others see or do.
@@ -170,6 +176,15 @@ impl BpfLinkRow {
     }
 }
 
+/// A file of a bpffs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BpfPinRow {
+    /// The program, the map or the link that it holds.
+    pub object: KernelVa,
+    /// From the root of its filesystem on.
+    pub path: ArrayString<BPF_PIN_PATH_BYTES>,
+}
+
 /// What a scan has read of eBPF.
 #[derive(Debug)]
 pub struct BpfScan {
@@ -177,6 +192,7 @@ pub struct BpfScan {
     pub programs: Rows<BpfProgramRow>,
     pub maps: Rows<BpfMapRow>,
     pub links: Rows<BpfLinkRow>,
+    pub pins: Rows<BpfPinRow>,
     /// The views that were followed to their ends, as bits of [`bpf_view`].
     pub complete: u16,
     /// The views that were not, although the kernel has them.
@@ -193,6 +209,7 @@ impl Default for BpfScan {
             programs: Rows::with_capacity(BPF_PROGRAMS_MAX),
             maps: Rows::with_capacity(BPF_MAPS_MAX),
             links: Rows::with_capacity(BPF_LINKS_MAX),
+            pins: Rows::with_capacity(BPF_PINS_MAX),
             complete: 0,
             stopped: 0,
             is_fresh: false,
@@ -202,10 +219,17 @@ impl Default for BpfScan {
 }
 
 impl BpfScan {
+    /// The path of the first file that holds an object.
+    pub fn pinned_path(&self, object: KernelVa) -> Option<&str> {
+        let pin = self.pins.iter().find(|pin| pin.object == object)?;
+        Some(pin.path.as_str())
+    }
+
     pub(super) fn clear(&mut self) {
         self.programs.clear();
         self.maps.clear();
         self.links.clear();
+        self.pins.clear();
         (self.complete, self.stopped) = (0, 0);
         (self.is_fresh, self.quiet) = (false, false);
     }

@@ -6,6 +6,7 @@ use panoptes_decoders::kernel::bpf::{BpfProgAux, BpfProgram, BpfProgramAux};
 use panoptes_tables::{AddressMap, HashKey, room};
 
 use super::bpf_attach::AttachWalk;
+use super::bpf_pins::PinWalk;
 use super::bpf_rows::{
     BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfHelpers, BpfLinkRow, BpfProgramRow, BpfScan,
 };
@@ -163,6 +164,7 @@ pub(super) struct BpfWalk {
     pub(super) more_hops: Vec<PlaceHop>,
     pub(super) chunks: Vec<CodeChunk>,
     pub(super) attach: AttachWalk,
+    pub(super) pins: PinWalk,
     pub(super) lone_reads_left: u32,
     /// The first object of each view that is none.
     pub(super) undecoded: Option<(WalkedStructure, KernelVa)>,
@@ -188,6 +190,7 @@ impl BpfWalk {
             more_hops: room::list(BPF_LINKS_MAX),
             chunks: room::list(CHUNKS_MAX),
             attach: AttachWalk::new(key),
+            pins: PinWalk::new(key),
             lone_reads_left: 0,
             undecoded: None,
         }

@@ -14,6 +14,7 @@ mod bpf_attach;
 mod bpf_groups;
 mod bpf_helpers;
 mod bpf_links;
+mod bpf_pins;
 mod bpf_rows;
 mod bpf_symbols;
 mod bpf_walk;
@@ -466,6 +467,7 @@ impl Walker {
         self.modules.known.forget();
         self.bpf.known.forget();
         self.bpf.attach.forget();
+        self.bpf.pins.forget();
         self.net_ages.clear();
         self.ring_slots.clear();
         self.hints.forget();

@@ -92,6 +92,10 @@ fn objects_are_listed(flavor: Flavor) {
     // The number of the first group is that of its directory.
     let group = inside::run(&mut guest, "stat -c %i /sys/fs/cgroup");
     assert_eq!(attached["devices"].1.to_string(), group[0]);
+    let pinned: Vec<_> = lines.iter().filter(|line| !line["ebpf_pinned_path"].is_null()).collect();
+    assert_eq!(pinned.len(), 1, "{pinned:#?}");
+    assert_eq!(pinned[0]["ebpf_name"], "filter");
+    assert_eq!(pinned[0]["ebpf_pinned_path"], "/folder/filter");
     // The agent is no part of a truth, but it holds them all.
     let objects = || lines.iter().filter(|line| line["ebpf_object"] != "attachment");
     let held = objects().filter(|line| line["ebpf_holder_process_id"].is_u64());

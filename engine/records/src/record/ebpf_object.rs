@@ -56,6 +56,9 @@ details! {
         ebpf_target_network_namespace: Option<Namespace>,
         /// The first process that has a descriptor of it, or of a link to it.
         ebpf_holder_process_id: Option<u32>,
+        /// The first file of a bpffs that holds it: the path from the root of that filesystem on,
+        /// which is usually mounted on `/sys/fs/bpf`.
+        ebpf_pinned_path: Option<Text<'a>>,
         /// Whether the kernel's own list of its kind lacks it. Left out if the list has it.
         ebpf_is_unlisted: Option<bool>,
     }

@@ -38,6 +38,9 @@ details! {
         /// The number of the link that attaches it. Left out if none does: the place itself has the
         /// program.
         ebpf_program_link_id: Option<u32>,
+        /// The first file of a bpffs that holds the program, or else its link: the path from the
+        /// root of that filesystem on, which is usually mounted on `/sys/fs/bpf`.
+        ebpf_program_pinned_path: Option<Text<'a>>,
         /// The views of the kernel's programs that show it, if the IDR does not.
         ebpf_program_views: Option<&'a [EbpfProgramView]>,
     }
@@ -54,5 +57,7 @@ words! {
         Reference = "reference",
         /// A place that runs it without a link: an interface, a filter or a control group.
         Attachment = "attachment",
+        /// A file of a bpffs.
+        Pin = "pin",
     }
 }

@@ -1,6 +1,7 @@
 //! Programs, maps and links in views that agree, and in views that lie, end early or never end.
 
 mod attachments;
+mod pins;
 
 use panoptes_decoders::kernel::super_block::magic;
 
