@@ -141,7 +141,9 @@ static int change_attachment(int command, int fd, int target, int type)
 static void place(const char *what, int fd, int target, int type)
 {
 	if (change_attachment(BPF_PROG_ATTACH, fd, target, type) < 0) {
-		out_say("refused: %s: %s", what, strerror(errno));
+		/* Kernels up to 6.5 do not know tcx. */
+		if (type != TCX_INGRESS || errno != EINVAL)
+			out_say("refused: %s: %s", what, strerror(errno));
 	} else if (attached_count < ATTACHED_MAX) {
 		attached[attached_count].fd = fd;
 		attached[attached_count].target = target;

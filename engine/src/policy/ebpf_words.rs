@@ -32,7 +32,7 @@ const VIEWS: [(u16, EbpfProgramView, &str); EbpfProgramView::ALL.len()] = [
     (bpf_view::PIN, EbpfProgramView::Pin, "a file of bpffs"),
 ];
 
-/// What each helper does.
+/// What each helper does. A program of LSM that denies calls none of them.
 const EFFECTS: [(BpfHelpers, &str); HELPERS.len()] = [
     (BpfHelpers::PROBE_WRITE_USER, "bpf_probe_write_user (it writes to the memory of processes)"),
     (

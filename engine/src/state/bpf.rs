@@ -16,8 +16,9 @@
 //!   in a place without a link is *attached* as a link is, and *detached* when two reads of all
 //!   such places lack it.
 //! * A program is *hidden* if a complete IDR lacks it, although it has references ([`hidden`]).
-//! * A program is *dangerous* if it calls one of [`BpfHelpers`]. It is reported once, also for
-//!   programs of the baseline.
+//! * A program is *dangerous* if it has one of [`BpfHelpers`]. It is reported once, also for
+//!   programs of the baseline. That a program of LSM denies is reported when all descriptors were
+//!   looked at.
 //!
 //! Not here: how they are read (`walk::bpf`), and which records follow (`policy`).
 
@@ -38,7 +39,9 @@ use super::emit::Update;
 use super::process::Process;
 use crate::loss::Loss;
 use crate::time::{Monotonic, SECOND_NS};
-use crate::walk::{BpfLinkRow, BpfProgramRow, BpfScan, BpfTarget, ProcessRow, Snapshot, bpf_view};
+use crate::walk::{
+    BpfHelpers, BpfLinkRow, BpfProgramRow, BpfScan, BpfTarget, ProcessRow, Snapshot, bpf_view,
+};
 use hidden::{BpfRead, SuspectedProgram};
 
 /// Maximum number of programs that are tracked. systemd loads some 30, a runtime of containers one
@@ -199,12 +202,18 @@ impl Bpf {
             if self.links.last_seen(id) == Some(scan) {
                 continue;
             }
+            let program = self.links.get(id).map(|row| BpfKey(row.facts.program.0));
+            let program = program.and_then(|program| self.programs.find(&program));
+            let has_program = program.and_then(|id| self.programs.last_seen(id)) == Some(scan);
             let Some(row) = self.links.get_mut(id) else { continue };
-            // Attachments change while nothing is loaded.
-            let (is_looked_for, is_quiet) = if row.facts.is_attachment() {
-                (at.has_attachments, false)
-            } else {
+            let (is_looked_for, is_quiet) = if !row.facts.is_attachment() {
                 (at.has_links && (row.is_listed || at.has_descriptors), at.is_quiet)
+            } else if at.is_complete && !has_program {
+                // The kernel frees no program that a place has.
+                (true, at.is_quiet)
+            } else {
+                // Attachments change while nothing is loaded.
+                (at.has_attachments, false)
             };
             if is_looked_for && is_gone(&mut row.absent_reads, is_quiet) {
                 return Some((id, self.links.remove(id)?));
@@ -384,7 +393,9 @@ impl MachineState {
         tracked.absent_reads = 0;
         let begins = is_listed && !tracked.is_announced;
         tracked.is_announced |= is_listed;
-        let is_dangerous = !facts.helpers.is_empty() && !tracked.is_danger_reported;
+        // Who holds it decides whether it is to be reported that it denies.
+        let is_known = facts.helpers != BpfHelpers::DENIES || at.has_descriptors;
+        let is_dangerous = !facts.helpers.is_empty() && is_known && !tracked.is_danger_reported;
         if is_listed {
             let whole_reads = tracked.whole_reads.saturating_add(u8::from(at.is_complete));
             tracked.whole_reads = whole_reads;

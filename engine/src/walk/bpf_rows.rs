@@ -14,9 +14,9 @@ pub const BPF_MAPS_MAX: usize = 1024;
 /// Maximum number of links.
 pub const BPF_LINKS_MAX: usize = 1024;
 /// Maximum number of files of bpffs.
-pub const BPF_PINS_MAX: usize = 1024;
+pub(super) const BPF_PINS_MAX: usize = 1024;
 /// Bytes of the path of a file of bpffs. A longer one is cut.
-pub const BPF_PIN_PATH_BYTES: usize = 128;
+pub(super) const BPF_PIN_PATH_BYTES: usize = 128;
 pub(super) use panoptes_decoders::kernel::bpf::BPF_NAME_BYTES;
 /// Bytes of the name of a tracepoint that are read.
 pub(super) const TRACEPOINT_NAME_BYTES: usize = 64;
@@ -40,6 +40,7 @@ pub mod bpf_view {
 }
 
 /// The helpers that a program calls, as bits; only those that can change what others see or do.
+/// And whether it denies what others do.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct BpfHelpers(pub u8);
 
@@ -50,6 +51,8 @@ impl BpfHelpers {
     pub const OVERRIDE_RETURN: Self = Self(1 << 1);
     /// `bpf_send_signal` or `bpf_send_signal_thread`.
     pub const SEND_SIGNAL: Self = Self(1 << 2);
+    /// No helper: it is a program of LSM, and returns an error.
+    pub const DENIES: Self = Self(1 << 3);
 
     /// Whether the program calls none of them, or none that is known.
     pub const fn is_empty(self) -> bool {

@@ -253,6 +253,38 @@ fn an_exception_covers_a_program_only_while_a_process_holds_it() {
     assert_eq!(dangers(Vec::new(), &[[0xa5; 8]], false), 0);
 }
 
+/// The alerts about a program that a process holds.
+fn denials(process_id: u32, helpers: BpfHelpers) -> Vec<Value> {
+    let mut reader = Reader::new(&limits());
+    reader.scan(&World::default().with(FakeProcess::new(process_id)));
+    let program = BpfProgramFacts::read(&BpfProgramRow { helpers: Some(helpers), ..row() });
+    let Reader { state, snapshot, policy, producer, consumer, now, .. } = &mut reader;
+    let mut processes = state.processes().map(|(_, process)| process);
+    let process = processes.find(|process| process.process_id() == process_id);
+    assert!(process.is_some());
+    let (program, is_accepted) = (&program, Cell::new(false));
+    let change = Change::BpfProgramDangerous { program, process, is_accepted: &is_accepted };
+    policy.reporter(producer).change(&state.scan_context(snapshot, *now), &change);
+    producer.flush();
+    assert!(is_accepted.get());
+    let mut records = records_of(consumer);
+    records.retain(|record| record["activity_data"]["name"] == "ebpf_program_dangerous");
+    records
+}
+
+#[test]
+fn a_program_that_denies_is_reported_unless_process_1_holds_it() {
+    let found = denials(714, BpfHelpers::DENIES);
+    assert_eq!(
+        found[0]["detection"]["reason"],
+        "the program of eBPF file_open (number 17, type lsm, tag a5a5a5a5a5a5a5a5) denies what \
+         processes do (it returns an error to LSM)"
+    );
+    assert_eq!(denials(1, BpfHelpers::DENIES), [] as [Value; 0]);
+    let both = BpfHelpers::DENIES.with(BpfHelpers::SEND_SIGNAL);
+    assert_eq!(denials(1, both).len(), 1);
+}
+
 /// What a loader loads again is the same; another program is not.
 #[test]
 fn a_cause_has_the_name_the_type_the_tag_and_the_helpers() {

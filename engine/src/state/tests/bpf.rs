@@ -286,6 +286,14 @@ fn a_program_in_a_place_without_a_link_is_attached_and_detached() {
 }
 
 #[test]
+fn an_attachment_ends_with_its_program() {
+    let one = program(1, "one");
+    let mut watch = after(&[one], &[attachment(&one)]);
+    let lines = show(&mut watch, &[], &[]);
+    assert_eq!(lines, ["-link 0 of program one 1", "-program one 1"]);
+}
+
+#[test]
 fn the_baseline_lasts_until_a_read_has_seen_all_places() {
     let one = program(1, "one");
     let mut watch = Watch::quiet();
@@ -457,6 +465,17 @@ fn a_dangerous_program_is_reported_once_whenever_its_helpers_are_known() {
     for programs in [[signals(one), unknown], [signals(one), signals(two)]] {
         assert_eq!(show(&mut watch, &programs, &[]), NOTHING);
     }
+}
+
+#[test]
+fn a_program_that_denies_is_reported_when_all_descriptors_were_looked_at() {
+    let denies = BpfProgramRow { helpers: Some(BpfHelpers::DENIES), ..program(1, "one") };
+    let mut watch = after(&[], &[]);
+    let light = FakeRead { is_light: true, ..FakeRead::of(&[denies], &[]) };
+    assert_eq!(scan(&mut watch, &light), ["+program one 1"]);
+    let held = BpfProgramRow { holder: holder(1), ..denies };
+    assert_eq!(show(&mut watch, &[held], &[]), ["dangerous program one 1 0x8 by 100"]);
+    assert_eq!(show(&mut watch, &[held], &[]), NOTHING);
 }
 
 /// The changes of alerts that are accepted in the third of four updates.

@@ -488,6 +488,25 @@ fn helpers_are_found_in_the_instructions_once() {
 }
 
 #[test]
+fn only_a_program_of_lsm_that_returns_an_error_denies() {
+    // `r0 = -1`
+    const ERROR: u64 = 0xb7 | 0xffff_ffff << 32;
+    let mut scene = BpfScene::new(3);
+    let programs = scene.programs.clone();
+    for &program in &programs {
+        scene.memory.room(1024);
+        scene.memory.put(program + 1024, ERROR);
+        scene.memory.set(program, "bpf_prog", "type", 29);
+        scene.memory.set(program, "bpf_prog", "expected_attach_type", 27);
+        scene.memory.set(program, "bpf_prog", "len", 2);
+    }
+    scene.memory.set(programs[1], "bpf_prog", "expected_attach_type", 43);
+    scene.memory.put(programs[2] + 1024, 0xb7);
+    let helpers: Vec<_> = scene.read().programs.iter().map(|row| row.helpers.unwrap()).collect();
+    assert_eq!(helpers, [BpfHelpers::DENIES, BpfHelpers::default(), BpfHelpers::default()]);
+}
+
+#[test]
 fn nothing_is_said_of_the_helpers_of_a_program_that_is_too_large() {
     let mut scene = BpfScene::new(1);
     let program = scene.programs[0];
