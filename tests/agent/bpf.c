@@ -4,7 +4,9 @@
 
 #include <linux/bpf.h>
 #include <linux/if_link.h>
+#include <linux/perf_event.h>
 #include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,6 +16,7 @@
 #define INSTRUCTIONS_MAX 16
 #define LOG_BYTES 4096
 #define ATTACHED_MAX 8
+#define TRACING "/sys/kernel/tracing"
 #define PIN_ROOT "/sys/fs/bpf"
 #define PIN_FOLDER PIN_ROOT "/folder"
 #define PIN_PATH PIN_FOLDER "/filter"
@@ -188,6 +191,26 @@ static void set_xdp(int fd)
 		out_say("refused: a program by netlink: %s", strerror(-answer.error.error));
 }
 
+/* Lets a performance event run a program. */
+static void set_event(int fd)
+{
+	struct perf_event_attr attr = { .type = PERF_TYPE_TRACEPOINT, .size = sizeof(attr) };
+	FILE *file;
+
+	if (mount("tracefs", TRACING, "tracefs", 0, NULL) < 0 && errno != EBUSY)
+		out_say("refused: tracefs: %s", strerror(errno));
+	file = fopen(TRACING "/events/sched/sched_process_fork/id", "re");
+	if (!file || fscanf(file, "%llu", (unsigned long long *)&attr.config) != 1)
+		out_say("refused: the number of an event");
+	if (file)
+		fclose(file);
+	int event = hold((int)syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC),
+			 "a performance event");
+
+	if (ioctl(event, PERF_EVENT_IOC_SET_BPF, fd) < 0)
+		out_say("refused: a program of an event: %s", strerror(errno));
+}
+
 /* A filter needs `tc`'s modules, which guests do not have. */
 static void place_all(void)
 {
@@ -200,6 +223,7 @@ static void place_all(void)
 	place("devices of a group", devices, group, BPF_CGROUP_DEVICE);
 	place("connections of a group", connects, group, BPF_CGROUP_INET4_CONNECT);
 	place("tcx", classifier, (int)if_nametoindex(DUMMY), TCX_INGRESS);
+	set_event(PROGRAM("forks", BPF_PROG_TYPE_TRACEPOINT, 0, RETURN(0)));
 	set_xdp(PROGRAM("by_netlink", BPF_PROG_TYPE_XDP, 0, RETURN(XDP_PASS)));
 }
 

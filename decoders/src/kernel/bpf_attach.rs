@@ -114,6 +114,24 @@ crate::layout! {
     }
 }
 
+crate::layout! {
+    /// `struct perf_event` (include/linux/perf_event.h).
+    pub struct PerfEvent("perf_event") {
+        /// `struct bpf_prog *`
+        prog: ["prog"],
+        /// `struct trace_event_call *`; null unless it is an event of tracing.
+        tp_event: ["tp_event"],
+    }
+}
+
+crate::layout! {
+    /// `struct trace_event_call` (include/linux/trace_events.h).
+    pub struct TraceEventCall("trace_event_call") {
+        /// A C string, or the `struct tracepoint *` that has the name.
+        name: ["name"],
+    }
+}
+
 /// Number of modes of XDP (`__MAX_XDP_MODE`, include/linux/netdevice.h).
 pub const XDP_MODES: usize = 3;
 /// Maximum number of programs of one `struct bpf_mprog_entry` (`BPF_MPROG_MAX`,
@@ -138,6 +156,8 @@ pub mod attachment_kind {
     pub const TC_EGRESS: u32 = 259;
     /// By `BPF_PROG_ATTACH`.
     pub const CGROUP: u32 = 260;
+    /// By a call for a descriptor (`PERF_EVENT_IOC_SET_BPF`).
+    pub const PERF_EVENT: u32 = 261;
 }
 
 /// Whether this is a type of attachment without a link.
@@ -148,6 +168,7 @@ pub const fn is_attachment(kind: u32) -> bool {
 /// `enum bpf_attach_type` (include/uapi/linux/bpf.h).
 pub mod attach_kind {
     pub const XDP: u32 = 37;
+    pub const PERF_EVENT: u32 = 41;
     pub const TCX_INGRESS: u32 = 46;
     pub const TCX_EGRESS: u32 = 47;
 }

@@ -132,6 +132,7 @@ pub mod link_kind {
     pub const CGROUP: u32 = 3;
     pub const NETNS: u32 = 5;
     pub const XDP: u32 = 6;
+    pub const PERF_EVENT: u32 = 7;
     pub const KPROBE_MULTI: u32 = 8;
     pub const TCX: u32 = 11;
     pub const NETKIT: u32 = 13;

@@ -102,7 +102,8 @@ const LINK_KINDS: [&str; 16] = [
 ];
 
 /// The types of attachments without a link, in the order of their numbers.
-const ATTACHMENT_KINDS: [&str; 5] = ["xdp", "tcx", "tc_ingress", "tc_egress", "cgroup"];
+const ATTACHMENT_KINDS: [&str; 6] =
+    ["xdp", "tcx", "tc_ingress", "tc_egress", "cgroup", "perf_event"];
 
 /// `enum bpf_attach_type`
 const ATTACH_KINDS: [&str; 62] = [
@@ -210,7 +211,8 @@ mod tests {
         assert_eq!(link_kind_name(7), Some("perf_event"));
         assert_eq!((link_kind_name(15), link_kind_name(u32::MAX)), (Some("tracing_multi"), None));
         assert_eq!(link_kind_name(attachment_kind::TC_EGRESS), Some("tc_egress"));
-        assert_eq!(link_kind_name(attachment_kind::CGROUP), Some("cgroup"));
+        assert_eq!(link_kind_name(attachment_kind::PERF_EVENT), Some("perf_event"));
+        assert_eq!(link_kind_name(attachment_kind::PERF_EVENT + 1), None);
         assert_eq!(attach_kind_name(24), Some("trace_fentry"));
         assert_eq!(attach_kind_name(46), Some("tcx_ingress"));
         assert_eq!(

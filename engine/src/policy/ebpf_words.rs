@@ -27,7 +27,7 @@ const VIEWS: [(u16, EbpfProgramView, &str); EbpfProgramView::ALL.len()] = [
     (
         bpf_view::ATTACHMENT,
         EbpfProgramView::Attachment,
-        "an interface, a filter or a control group that runs it",
+        "an interface, a filter, a control group or an event that runs it",
     ),
     (bpf_view::PIN, EbpfProgramView::Pin, "a file of bpffs"),
 ];

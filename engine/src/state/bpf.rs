@@ -28,6 +28,7 @@ use core::cell::Cell;
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::bpf_attach::attachment_kind;
 use panoptes_tables::{HashKey, Index, Key, Row, RowId, ScanNumber, Table};
 
 use super::MachineState;
@@ -212,8 +213,9 @@ impl Bpf {
                 // The kernel frees no program that a place has.
                 (true, at.is_quiet)
             } else {
-                // Attachments change while nothing is loaded.
-                (at.has_attachments, false)
+                // Attachments change while nothing is loaded. Descriptors show some of them.
+                let is_held = u32::from(row.facts.kind) == attachment_kind::PERF_EVENT;
+                (at.has_attachments && (at.has_descriptors || !is_held), false)
             };
             if is_looked_for && is_gone(&mut row.absent_reads, is_quiet) {
                 return Some((id, self.links.remove(id)?));

@@ -306,6 +306,7 @@ impl Walker {
                     row.views |= bpf_view::REFERENCE;
                     Some(())
                 }),
+                BpfFileKind::Event => continue,
                 BpfFileKind::Link => note(&walk.links, object, |row| {
                     let row = scan.links.at_mut(Index::from_number(row))?;
                     row.views |= bpf_view::REFERENCE;
@@ -367,6 +368,7 @@ impl Walker {
         for file in &walk.files {
             let number = |map: &AddressMap| map.get(file.object.0);
             match file.kind {
+                BpfFileKind::Event => {}
                 BpfFileKind::Program => {
                     if let Some(row) = scan.programs.at_mut(walk.program_at(file.object)) {
                         row.holder = row.holder.or(file.process);

@@ -1,12 +1,11 @@
-//! Programs of eBPF that are attached without a link: to network devices by XDP, tcx and `tc`, and
-//! to control groups ([`super::bpf_groups`]).
+//! Programs of eBPF that are attached without a link: to network devices by XDP, tcx and `tc`, to
+//! control groups ([`super::bpf_groups`]), and to performance events by their descriptors.
 //!
 //! Each one gets a row among the links. A place that is found through the one before it costs a
 //! round, so the places of the last read are read in one batch, and the lists are followed over
 //! these copies.
 //!
-//! Not here: filters of other chains than the first one, actions of `tc`, netkit, performance
-//! events and sockets.
+//! Not here: filters of other chains than the first one, actions of `tc`, netkit and sockets.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
@@ -14,13 +13,16 @@ use panoptes_decoders::kernel::bpf_attach::{
     BpfNetDevice, CLS_BPF, CLS_BPF_LINK, PROGRAMS_OF_PLACE_MAX, XDP_MODES, attach_kind,
     attachment_kind,
 };
+use panoptes_decoders::kernel::bpf_link::link_kind;
 use panoptes_decoders::layout::{View, c_string, u64_at};
 use panoptes_tables::{AddressMap, HashKey, room};
 
 use super::bpf_groups::GroupWalk;
 use super::bpf_rows::{BpfLinkRow, BpfScan, BpfTarget, bpf_view};
+use super::bpf_walk::BpfFile;
 use super::losses::WalkedStructure;
 use super::memory::visit;
+use super::snapshot::Index;
 use super::{ScannedMemory, Walker, fetch, fetch_each};
 use crate::address::MemoryReader;
 
@@ -147,7 +149,48 @@ impl Walker {
         self.add_xdp_rows();
         let sides = self.read_tcx(memory) & self.read_filters(memory);
         let groups = self.read_groups(memory);
-        Some(devices && sides && groups)
+        let events = self.read_perf_events(memory);
+        Some(devices && sides && groups && events)
+    }
+
+    /// Adds the rows of performance events with programs that descriptors lead to. Returns whether
+    /// all could be read.
+    fn read_perf_events(&mut self, memory: &mut ScannedMemory<'_>) -> bool {
+        let Some(layout) = memory.kernel.layouts.perf_event else { return true };
+        let (scan, bpf) = (&mut self.snapshot.bpf, &mut self.bpf);
+        let (events, links) = (&bpf.events, &mut bpf.links);
+        let mut is_whole = events.len() < events.capacity();
+        let push = |reader: &mut MemoryReader, space: &_, file: &BpfFile| {
+            reader.push(space, file.object, &layout.packing)
+        };
+        fetch_each(&mut self.reader, memory, events, push, |index, bytes| {
+            let Some((file, bytes)) = events.get(index).zip(bytes) else {
+                is_whole = false;
+                return;
+            };
+            let view = View::new(bytes);
+            let program = view.pointer(layout.prog);
+            let is_of_link = |row: &BpfLinkRow| {
+                row.kind == link_kind::PERF_EVENT && row.program_address == program
+            };
+            if program.is_null() || scan.links.iter().any(is_of_link) {
+                return;
+            }
+            let attachment = Attachment {
+                kind: attachment_kind::PERF_EVENT,
+                // There is one event for each processor: all of them are one attachment.
+                place: view.pointer(layout.tp_event),
+                program,
+                attach_kind: Some(attach_kind::PERF_EVENT),
+                target: BpfTarget::Unknown,
+            };
+            add_attachment(scan, links, &attachment);
+            let row = links.get(attachment.key().0).and_then(Index::from_number);
+            if let Some(row) = scan.links.at_mut(row) {
+                row.holder = row.holder.or(file.process);
+            }
+        });
+        is_whole
     }
 
     /// Reads the devices of all known network namespaces.

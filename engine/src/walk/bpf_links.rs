@@ -51,7 +51,10 @@ impl PlaceHop {
             PlaceStep::Directory => layouts.kernfs_number.map(|layout| layout.packing),
             PlaceStep::Net => Some(layouts.net.packing),
             PlaceStep::Device => Some(layouts.net_device_index.packing),
-            PlaceStep::Name => return push_text(reader, space, self.at),
+            PlaceStep::EventCall => layouts.trace_event_call.map(|layout| layout.packing),
+            PlaceStep::Name | PlaceStep::EventName => {
+                return push_text(reader, space, self.at);
+            }
             PlaceStep::Functions(_) => return reader.push_bytes(space, self.at, 8),
         };
         // Without a layout nothing is read, and nothing is decoded.
@@ -82,6 +85,17 @@ impl PlaceHop {
                 BpfTarget::Function(view.pointer(layouts.bpf_trampoline?.address))
             }
             PlaceStep::Name => BpfTarget::Tracepoint(text_of(bytes)),
+            PlaceStep::EventCall => {
+                return next(view.pointer(layouts.trace_event_call?.name), PlaceStep::EventName);
+            }
+            PlaceStep::EventName => {
+                // No letter of a name is in an address of the kernel.
+                let tracepoint = KernelVa(u64_at(bytes, 0));
+                if tracepoint.is_plausible() {
+                    return next(tracepoint, PlaceStep::Name);
+                }
+                BpfTarget::Tracepoint(text_of(bytes))
+            }
             PlaceStep::Directory => BpfTarget::Cgroup(view.unsigned(layouts.kernfs_number?.id)),
             PlaceStep::Net => BpfTarget::NetNamespace(view.unsigned(layouts.net.inum) as u32),
             PlaceStep::Device => {
@@ -142,12 +156,13 @@ impl Walker {
         hops.extend(scan.links.indexed().filter_map(|(link, row)| {
             let (at, step) = match row.kind {
                 attachment_kind::CGROUP => (row.place, PlaceStep::Cgroup),
+                attachment_kind::PERF_EVENT => (row.place, PlaceStep::EventCall),
                 kind => {
                     BpfLinkKind::of(layouts, kind)?;
                     (row.address, PlaceStep::Link(kind))
                 }
             };
-            Some(PlaceHop { link, at, step })
+            (!at.is_null()).then_some(PlaceHop { link, at, step })
         }));
         for _ in 0..HOPS_MAX {
             more.clear();

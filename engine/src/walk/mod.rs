@@ -487,6 +487,7 @@ impl Walker {
             (RowRotation::default(), RowRotation::default());
         self.scratch.rings.clear();
         self.bpf.files.clear();
+        self.bpf.events.clear();
         self.hints.begin_scan();
     }
 }

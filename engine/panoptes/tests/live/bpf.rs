@@ -16,7 +16,7 @@ use crate::{barrier, hidden, inside, laws};
 /// How often a truth may change during its check.
 const ATTEMPTS: u32 = 5;
 /// Number of programs that the agent loads.
-const PROGRAMS: usize = 13;
+const PROGRAMS: usize = 14;
 /// Barriers after which every program was read again: a whole scan a second reads them all.
 const BARRIERS: u32 = 7;
 
@@ -54,8 +54,12 @@ fn attachments(lines: &[Value]) -> BTreeMap<&str, (&str, &Value)> {
     };
     of("attachment")
         .map(|line| {
-            let place = ["ebpf_target_interface_index", "ebpf_target_control_group_id"];
-            let place = place.into_iter().find(|key| !line[*key].is_null()).expect("a place");
+            let places = [
+                "ebpf_target_interface_index",
+                "ebpf_target_control_group_id",
+                "ebpf_target_tracepoint",
+            ];
+            let place = places.into_iter().find(|key| !line[*key].is_null()).expect("a place");
             let kind = line["ebpf_attach_type"].as_str().expect("a type");
             (name(&line["ebpf_program_id"]), (kind, &line[place]))
         })
@@ -85,10 +89,12 @@ fn objects_are_listed(flavor: Flavor) {
         ("classifier", "tcx_ingress"),
         ("connects", "cgroup_inet4_connect"),
         ("devices", "cgroup_device"),
+        ("forks", "perf_event"),
     ];
     assert_eq!(kinds, expected);
     let index = inside::run(&mut guest, "cat /sys/class/net/dummy0/ifindex");
     assert_eq!(attached["by_netlink"].1.to_string(), index[0]);
+    assert_eq!(attached["forks"].1, "sched_process_fork");
     // The number of the first group is that of its directory.
     let group = inside::run(&mut guest, "stat -c %i /sys/fs/cgroup");
     assert_eq!(attached["devices"].1.to_string(), group[0]);

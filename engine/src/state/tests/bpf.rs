@@ -285,6 +285,20 @@ fn a_program_in_a_place_without_a_link_is_attached_and_detached() {
     assert_eq!(scan(&mut watch, &without_links), ["-link 0 of program one 1"]);
 }
 
+/// A light scan leaves descriptors of processes that rest.
+#[test]
+fn a_performance_event_ends_where_all_descriptors_were_looked_at() {
+    let one = program(1, "one");
+    let event = BpfLinkRow { kind: attachment_kind::PERF_EVENT, ..attachment(&one) };
+    let mut watch = after(&[one], &[event]);
+    let light = FakeRead { is_light: true, ..FakeRead::of(&[one], &[]) };
+    for _ in 0..3 {
+        assert_eq!(scan(&mut watch, &light), NOTHING);
+    }
+    assert_eq!(show(&mut watch, &[one], &[]), NOTHING);
+    assert_eq!(show(&mut watch, &[one], &[]), ["-link 0 of program one 1"]);
+}
+
 #[test]
 fn an_attachment_ends_with_its_program() {
     let one = program(1, "one");

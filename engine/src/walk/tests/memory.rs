@@ -253,6 +253,8 @@ impl Members for Fields {
             ("cgroup_root", _) => (336, 16),
             ("bpf_prog_list", "prog") => (16, 8),
             ("bpf_prog_list", "link") => (24, 8),
+            ("perf_event", "prog") => (16, 8),
+            ("perf_event", "tp_event") => (24, 8),
             ("file_system_type", "fs_supers") => (64, 8),
             ("super_block", "s_instances") => (64, 16),
             _ => (0, 8),

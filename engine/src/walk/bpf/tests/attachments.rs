@@ -1,5 +1,6 @@
 //! Programs in places without a link.
 
+use arrayvec::ArrayString;
 use panoptes_decoders::kernel::bpf_attach::attachment_kind;
 
 use super::*;
@@ -185,6 +186,47 @@ fn programs_of_control_groups_are_attached_for_what_their_list_is() {
     let before = scene.memory.batches;
     assert_eq!(scene.attached(), expected);
     assert!(scene.memory.batches - before > known);
+}
+
+#[test]
+fn a_performance_event_has_the_program_and_the_name_of_its_event() {
+    let mut scene = BpfScene::new(3);
+    let programs = scene.programs.clone();
+    let [call, tracepoint, name] = [0; 3].map(|_| scene.memory.structure());
+    scene.memory.put(call, tracepoint);
+    scene.memory.put(tracepoint, name);
+    scene.memory.put(name, u64::from_le_bytes(*b"sys_exit"));
+    let add = |scene: &mut BpfScene, program, call| {
+        let event = scene.memory.structure();
+        scene.memory.set(event, "perf_event", "prog", program);
+        scene.memory.set(event, "perf_event", "tp_event", call);
+        scene.add_file("[perf_event]", event);
+    };
+    // One for each of two processors.
+    add(&mut scene, programs[0], call);
+    add(&mut scene, programs[0], call);
+    // It counts, and runs none.
+    add(&mut scene, 0, call);
+    // A probe has its own name, and a clock is no event of tracing.
+    let probe = scene.memory.structure();
+    scene.memory.put(probe, name);
+    add(&mut scene, programs[1], probe);
+    add(&mut scene, programs[2], 0);
+    let kind = attachment_kind::PERF_EVENT;
+    let place = |name| BpfTarget::Tracepoint(ArrayString::from(name).unwrap());
+    let expected = [
+        (kind, 1, Some(41), place("sys_exit")),
+        (kind, 2, Some(41), place("sys_exit")),
+        (kind, 3, Some(41), BpfTarget::Unknown),
+    ];
+    assert_eq!(scene.attached(), expected);
+    let links = &scene.walker.snapshot.bpf.links;
+    assert_eq!(links.as_slice()[0].holder.map(Index::position), Some(0));
+    // A link attaches it (`BPF_LINK_TYPE_PERF_EVENT`).
+    let link = scene.add_link(7, programs[0], 0);
+    scene.fill(2, &[link]);
+    assert_eq!(scene.attached(), expected[1..]);
+    assert_eq!(scene.losses(), (0, 0));
 }
 
 #[test]
