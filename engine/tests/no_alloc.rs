@@ -364,7 +364,7 @@ fn what_is_counted_before_is_what_is_allocated() {
         for policy in [PolicyConfig::default(), common::everything()] {
             for shipped in [Arc::default(), Arc::new(common::one_hash())] {
                 let expected = WatchedMachine::bytes(&limits, &policy, &shipped);
-                let setup = common::setup(&limits, &machine.profile, policy, shipped);
+                let setup = common::setup(&limits, &machine.profile, policy.clone(), shipped);
                 // The header was made before, and is freed with the machine.
                 let (watched, bytes) = counted(|| WatchedMachine::new(setup));
                 assert_eq!(expected, Some(bytes - of_kernel), "a machine, {limits:?}");

@@ -104,6 +104,8 @@ symbols! {
     btf_modules: "btf_modules",
     /// Hash table of all sets of control groups (kernel/cgroup/cgroup.c): an array of list heads.
     css_set_table: "css_set_table",
+    /// The root of the second version's hierarchy of control groups (kernel/cgroup/cgroup.c).
+    cgrp_dfl_root: "cgrp_dfl_root",
     /// List of all network namespaces (net/core/net_namespace.c).
     net_namespace_list: "net_namespace_list",
     /// Offsets of each processor's own variables (mm/percpu.c).
@@ -120,6 +122,8 @@ symbols! {
     pipefifo_fops: "pipefifo_fops",
     /// List of the images and trampolines of BPF (kernel/bpf/core.c).
     bpf_kallsyms: "bpf_kallsyms",
+    /// The type of bpffs (kernel/bpf/inode.c).
+    bpf_fs_type: "bpf_fs_type",
     /// List of memory for many BPF images (kernel/bpf/core.c).
     pack_list: "pack_list",
     /// The functions that ask for memory for BPF images (kernel/bpf/core.c).

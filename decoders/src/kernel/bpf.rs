@@ -97,8 +97,8 @@ crate::layout! {
 
 /// `BPF_OBJ_NAME_LEN` (include/uapi/linux/bpf.h): bytes of a name with its NUL.
 pub const BPF_NAME_BYTES: usize = 16;
-/// `BPF_TAG_SIZE` (include/uapi/linux/bpf.h).
-const BPF_TAG_BYTES: usize = 8;
+/// `BPF_TAG_SIZE` (include/uapi/linux/bpf.h): bytes of a tag.
+pub const BPF_TAG_BYTES: usize = 8;
 /// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h).
 pub const BPF_INSTRUCTION_BYTES: u32 = 8;
 /// The kernel loads no larger programs (`BPF_COMPLEXITY_LIMIT_INSNS`, include/linux/bpf.h).
@@ -285,6 +285,27 @@ pub fn for_each_helper(code: &[u8], call_base: KernelVa, mut each: impl FnMut(Ke
             each(KernelVa(call_base.0.wrapping_add_signed(distance)));
         }
     }
+}
+
+/// Whether a program is one of LSM whose result decides (`BPF_PROG_TYPE_LSM` for `BPF_LSM_MAC`,
+/// include/uapi/linux/bpf.h).
+pub const fn is_lsm(kind: u32, attach_kind: u32) -> bool {
+    kind == 29 && attach_kind == 27
+}
+
+/// Whether one of the instructions sets the result to the number of an error, as `return -EPERM`
+/// does.
+pub fn has_error_result(code: &[u8]) -> bool {
+    /// `BPF_ALU | BPF_MOV | BPF_K` and the same of `BPF_ALU64` (include/uapi/linux/bpf.h).
+    const MOVES: [u8; 2] = [0xb4, 0xb7];
+    /// `MAX_ERRNO` (include/linux/err.h).
+    const ERROR_MAX: i32 = 4095;
+    code.chunks_exact(BPF_INSTRUCTION_BYTES as usize).any(|instruction| {
+        // The lower half of the second byte is the target: register 0 has the result.
+        matches!(*instruction, [move_constant, registers, ..]
+            if MOVES.contains(&move_constant) && registers & 0xf == 0)
+            && (-ERROR_MAX..0).contains(&(u32_at(instruction, 4) as i32))
+    })
 }
 
 #[cfg(test)]

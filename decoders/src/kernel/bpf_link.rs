@@ -132,12 +132,14 @@ pub mod link_kind {
     pub const CGROUP: u32 = 3;
     pub const NETNS: u32 = 5;
     pub const XDP: u32 = 6;
+    pub const PERF_EVENT: u32 = 7;
     pub const KPROBE_MULTI: u32 = 8;
     pub const TCX: u32 = 11;
     pub const NETKIT: u32 = 13;
 }
 
-/// Types beyond this number are none.
+/// Types beyond this number are none. Those of attachments without a link follow
+/// ([`super::bpf_attach::attachment_kind`]).
 const LINK_KINDS_MAX: u32 = 256;
 
 /// The decoded fields of a `struct bpf_link`.

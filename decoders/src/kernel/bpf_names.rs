@@ -2,6 +2,8 @@
 //!
 //! The numbers are part of the kernel's ABI, and never change.
 
+use super::bpf_attach::attachment_kind;
+
 /// `enum bpf_prog_type`
 const PROGRAM_KINDS: [&str; 33] = [
     "unspec",
@@ -99,6 +101,10 @@ const LINK_KINDS: [&str; 16] = [
     "tracing_multi",
 ];
 
+/// The types of attachments without a link, in the order of their numbers.
+const ATTACHMENT_KINDS: [&str; 6] =
+    ["xdp", "tcx", "tc_ingress", "tc_egress", "cgroup", "perf_event"];
+
 /// `enum bpf_attach_type`
 const ATTACH_KINDS: [&str; 62] = [
     "cgroup_inet_ingress",
@@ -179,9 +185,11 @@ pub fn map_kind_name(kind: u32) -> Option<&'static str> {
     name(&MAP_KINDS, kind)
 }
 
-/// The name of an `enum bpf_link_type`; `None` if it is newer than this table.
+/// The name of an `enum bpf_link_type`, or of a type of attachment without a link
+/// ([`attachment_kind`]); `None` if it is newer than these tables.
 pub fn link_kind_name(kind: u32) -> Option<&'static str> {
-    name(&LINK_KINDS, kind)
+    let after = kind.checked_sub(attachment_kind::XDP);
+    after.map_or_else(|| name(&LINK_KINDS, kind), |kind| name(&ATTACHMENT_KINDS, kind))
 }
 
 /// The name of an `enum bpf_attach_type`; `None` if it is newer than this table.
@@ -202,6 +210,9 @@ mod tests {
         assert_eq!((map_kind_name(35), map_kind_name(36)), (Some("rhash"), None));
         assert_eq!(link_kind_name(7), Some("perf_event"));
         assert_eq!((link_kind_name(15), link_kind_name(u32::MAX)), (Some("tracing_multi"), None));
+        assert_eq!(link_kind_name(attachment_kind::TC_EGRESS), Some("tc_egress"));
+        assert_eq!(link_kind_name(attachment_kind::PERF_EVENT), Some("perf_event"));
+        assert_eq!(link_kind_name(attachment_kind::PERF_EVENT + 1), None);
         assert_eq!(attach_kind_name(24), Some("trace_fentry"));
         assert_eq!(attach_kind_name(46), Some("tcx_ingress"));
         assert_eq!(

@@ -5,8 +5,10 @@
 
 pub mod address_space;
 pub mod bpf;
+pub mod bpf_attach;
 pub mod bpf_link;
 pub mod bpf_names;
+pub mod bpf_pin;
 pub mod btf;
 pub mod cgroup;
 pub mod code;
@@ -202,14 +204,20 @@ layouts! {
     unix_sock?: unix_sock::UnixSock;
     atomic_notifier_head?: hooks::AtomicNotifierHead,
     blocking_notifier_head?: hooks::BlockingNotifierHead,
+    bpf_cgroup?: bpf_attach::BpfCgroup,
     bpf_cgroup_link?: bpf_link::BpfCgroupLink,
+    bpf_cgroup_root?: bpf_attach::BpfCgroupRoot,
     bpf_kprobe_multi_link?: bpf_link::BpfKprobeMultiLink,
     bpf_ksym?: bpf::BpfKsym,
     bpf_link?: bpf_link::BpfLinkStructure,
     bpf_map?: bpf::BpfMapStructure,
+    bpf_mprog_bundle?: bpf_attach::BpfMprogBundle,
+    bpf_mprog_entry?: bpf_attach::BpfMprogEntry,
+    bpf_net_device?: bpf_attach::BpfNetDevice,
     bpf_netns_link?: bpf_link::BpfNetnsLink,
     bpf_prog?: bpf::BpfProgStructure,
     bpf_prog_aux?: bpf::BpfProgAux,
+    bpf_prog_list?: bpf_attach::BpfProgList,
     bpf_prog_pack?: code::BpfProgPack,
     bpf_raw_event_map?: bpf_link::BpfRawEventMap,
     bpf_raw_tp_link?: bpf_link::BpfRawTpLink,
@@ -220,6 +228,7 @@ layouts! {
     dentry_inode?: hooks::DentryInode,
     dyn_ftrace?: code::DynFtrace,
     fgraph_ops?: code::FgraphOps,
+    file_system_mounts?: bpf_pin::FileSystemMounts,
     fprobe?: code::Fprobe,
     fprobe_hlist?: code::FprobeHlist,
     fprobe_hlist_node?: code::FprobeHlistNode,
@@ -242,6 +251,7 @@ layouts! {
     kthread?: hooks::Kthread,
     linux_binfmt?: hooks::LinuxBinfmt,
     lsm_static_call?: hooks::LsmStaticCall,
+    mini_qdisc?: bpf_attach::MiniQdisc,
     module_sites?: code::ModuleSites,
     net_device_hooks?: hooks::NetDeviceHooks,
     net_hooks?: hooks::NetHooks,
@@ -251,16 +261,22 @@ layouts! {
     notifier_block?: hooks::NotifierBlock,
     optimized_kprobe?: code::OptimizedKprobe,
     packet_type?: hooks::PacketType,
+    perf_event?: bpf_attach::PerfEvent,
     proc_dir_entry?: hooks::ProcDirEntry,
     proto?: hooks::Proto,
     raw_notifier_head?: hooks::RawNotifierHead,
     security_hook_heads?: hooks::SecurityHookHeads,
     security_hook_list?: hooks::SecurityHookList,
     smp_alt_module?: code::SmpAltModule,
+    super_block_of_type?: bpf_pin::SuperBlockOfType,
     super_block_ops?: hooks::SuperBlockOps,
+    tcf_proto?: bpf_attach::TcfProto,
+    tcf_proto_ops?: bpf_attach::TcfProtoOps,
+    tcx_entry?: bpf_attach::TcxEntry,
     tcx_link?: bpf_link::TcxLink,
     timer_base?: hooks::TimerBase,
     timer_list?: hooks::TimerList,
+    trace_event_call?: bpf_attach::TraceEventCall,
     tracepoint?: bpf_link::Tracepoint,
     tracepoint_func?: hooks::TracepointFunc,
     tracepoint_hooks?: hooks::TracepointHooks,

@@ -1,16 +1,24 @@
 //! Configures which activities are reported, and their thresholds.
 
+use std::sync::Arc;
+
+use panoptes_decoders::kernel::bpf::BPF_TAG_BYTES;
 use panoptes_records::activities::Activity;
 
 use crate::state::Thresholds;
 
 /// Which activities are reported.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PolicyConfig {
     enabled: [bool; Activity::ALL.len()],
     /// Thresholds above which some of them are.
     pub thresholds: Thresholds,
+    /// `ebpf_program_dangerous`: tags of the programs that are known and allowed.
+    pub allowed_tags: Arc<[BpfTag]>,
 }
+
+/// The first bytes of the hash of a program's instructions (`bpf_prog.tag`, include/linux/bpf.h).
+pub type BpfTag = [u8; BPF_TAG_BYTES];
 
 impl Default for PolicyConfig {
     fn default() -> Self {
@@ -18,7 +26,7 @@ impl Default for PolicyConfig {
         for &activity in Activity::ALL {
             enabled[activity as usize] = activity.info().default_on;
         }
-        Self { enabled, thresholds: Thresholds::default() }
+        Self { enabled, thresholds: Thresholds::default(), allowed_tags: Arc::default() }
     }
 }
 

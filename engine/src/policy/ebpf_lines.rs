@@ -86,7 +86,7 @@ fn is_unlisted(views: u16, complete: u16, idr: u16) -> Option<bool> {
 }
 
 pub(super) fn program<'a>(
-    snapshot: &Snapshot,
+    snapshot: &'a Snapshot,
     row: &'a BpfProgramRow,
     words: &'a EbpfWords,
 ) -> EbpfObjectDetails<'a> {
@@ -107,13 +107,14 @@ pub(super) fn program<'a>(
         ebpf_function: text(&row.function),
         ebpf_helpers: (!words.helpers.is_empty()).then_some(&words.helpers),
         ebpf_holder_process_id: holder(snapshot, row.holder),
+        ebpf_pinned_path: snapshot.bpf.pinned_path(row.address).map(Text::from),
         ebpf_is_unlisted: is_unlisted(row.views, snapshot.bpf.complete, bpf_view::PROGRAM_IDR),
         ..EbpfObjectDetails::default()
     }
 }
 
 pub(super) fn map<'a>(
-    snapshot: &Snapshot,
+    snapshot: &'a Snapshot,
     row: &'a BpfMapRow,
     words: &'a EbpfWords,
 ) -> EbpfObjectDetails<'a> {
@@ -127,24 +128,29 @@ pub(super) fn map<'a>(
         ebpf_max_entries: Some(row.entries_max),
         ebpf_map_flags: Some(row.flags),
         ebpf_holder_process_id: holder(snapshot, row.holder),
+        ebpf_pinned_path: snapshot.bpf.pinned_path(row.address).map(Text::from),
         ebpf_is_unlisted: is_unlisted(row.views, snapshot.bpf.complete, bpf_view::MAP_IDR),
         ..EbpfObjectDetails::default()
     }
 }
 
 pub(super) fn link<'a>(
-    snapshot: &Snapshot,
+    snapshot: &'a Snapshot,
     row: &'a BpfLinkRow,
     words: &'a EbpfWords,
 ) -> EbpfObjectDetails<'a> {
+    let is_attachment = row.is_attachment();
+    // No list of the kernel has attachments.
+    let complete = if is_attachment { 0 } else { snapshot.bpf.complete };
     let mut details = EbpfObjectDetails {
-        ebpf_object: EbpfObjectKind::Link,
+        ebpf_object: if is_attachment { EbpfObjectKind::Attachment } else { EbpfObjectKind::Link },
         ebpf_id: row.id,
         ebpf_type: words.kind.as_str().into(),
         ebpf_attach_type: text(&words.attach_kind),
         ebpf_program_id: snapshot.bpf.programs.at(row.program).map(|program| program.id),
         ebpf_holder_process_id: holder(snapshot, row.holder),
-        ebpf_is_unlisted: is_unlisted(row.views, snapshot.bpf.complete, bpf_view::LINK_IDR),
+        ebpf_pinned_path: snapshot.bpf.pinned_path(row.address).map(Text::from),
+        ebpf_is_unlisted: is_unlisted(row.views, complete, bpf_view::LINK_IDR),
         ..EbpfObjectDetails::default()
     };
     match &row.target {
@@ -168,7 +174,10 @@ pub(super) fn link<'a>(
 
 #[cfg(test)]
 mod tests {
+    use panoptes_decoders::kernel::bpf_attach::attachment_kind;
+
     use super::*;
+    use crate::limits::Limits;
 
     #[test]
     fn a_type_without_a_name_is_its_number() {
@@ -181,6 +190,29 @@ mod tests {
         assert_eq!(words.attach_kind.as_str(), "cgroup_inet_ingress");
         let row = BpfMapRow { kind: u32::MAX, ..BpfMapRow::default() };
         assert_eq!(EbpfWords::of_map(&row).kind.as_str(), "4294967295");
+    }
+
+    #[test]
+    fn an_attachment_is_no_link_and_no_list_lacks_it() {
+        let mut snapshot = Snapshot::empty(&Limits::default());
+        snapshot.bpf.complete = u16::MAX;
+        let row = BpfLinkRow {
+            kind: attachment_kind::TC_INGRESS,
+            target: BpfTarget::Device(2),
+            views: bpf_view::ATTACHMENT,
+            ..BpfLinkRow::default()
+        };
+        let words = EbpfWords::of_link(&row);
+        let line = link(&snapshot, &row, &words);
+        assert_eq!(line.ebpf_object, EbpfObjectKind::Attachment);
+        assert_eq!(
+            (words.kind.as_str(), line.ebpf_target_interface_index),
+            ("tc_ingress", Some(2))
+        );
+        assert_eq!((line.ebpf_id, line.ebpf_is_unlisted), (0, None));
+        let row = BpfLinkRow { kind: 6, views: bpf_view::REFERENCE, ..row };
+        let line = link(&snapshot, &row, &words);
+        assert_eq!((line.ebpf_object, line.ebpf_is_unlisted), (EbpfObjectKind::Link, Some(true)));
     }
 
     #[test]

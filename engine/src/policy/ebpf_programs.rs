@@ -21,7 +21,7 @@ use crate::state::bpf::{BPF_NAME_BYTES, BpfLinkFacts, BpfProgramFacts};
 use crate::state::process::Process;
 use crate::state::{Change, ScanContext};
 use crate::time::RealTime;
-use crate::walk::bpf_view;
+use crate::walk::{BpfHelpers, bpf_view};
 
 /// Maximum length of the reason in bytes: each byte of the name is written as `\x00` at worst, and
 /// every view or every helper is named once.
@@ -63,6 +63,12 @@ impl Reporter<'_> {
                 let accepted = self.ebpf_alert(cx, program, process, alert);
                 is_accepted.set(accepted == Acceptance::Yes);
             }
+            Change::BpfProgramDangerous { program, process, is_accepted }
+                if self.policy.config.allowed_tags.contains(&program.tag)
+                    || program.helpers == BpfHelpers::DENIES && is_of_systemd(cx, process) =>
+            {
+                is_accepted.set(true);
+            }
             Change::BpfProgramDangerous { program, process, is_accepted } => {
                 let sentence = danger_reason(program);
                 let alert = EbpfAlert {
@@ -95,7 +101,8 @@ impl Reporter<'_> {
             return;
         }
         let words = EbpfProgramWords::of(program, link);
-        let details = words.details(&cx.snapshot.machine, program, link);
+        let (machine, bpf) = (&cx.snapshot.machine, &cx.snapshot.bpf);
+        let details = words.details((machine, bpf), program, link);
         let described = process.map(|process| describe_process(cx, process));
         let parent = described.as_ref().map(Details::Process);
         let record = Record::new(activity, Details::EbpfProgram(&details));
@@ -116,7 +123,8 @@ impl Reporter<'_> {
             return Acceptance::No;
         }
         let words = EbpfProgramWords::of(Some(program), None);
-        let details = words.details(&cx.snapshot.machine, Some(program), None);
+        let (machine, bpf) = (&cx.snapshot.machine, &cx.snapshot.bpf);
+        let details = words.details((machine, bpf), Some(program), None);
         let facts = process.map(|process| process.facts(cx.strings));
         let tsc_khz = cx.snapshot.machine.tsc_khz;
         let described = facts.as_ref().map(|facts| describe::process(facts, tsc_khz));
@@ -142,6 +150,26 @@ struct EbpfAlert<'a> {
     scans: u32,
 }
 
+/// All helpers that are dangerous.
+const CALLED: BpfHelpers =
+    BpfHelpers::PROBE_WRITE_USER.with(BpfHelpers::OVERRIDE_RETURN).with(BpfHelpers::SEND_SIGNAL);
+
+/// Whether process 1 holds a program, or a service of systemd whose program only root could have
+/// put there: they restrict services by programs of LSM.
+fn is_of_systemd(cx: &ScanContext<'_>, process: Option<&Process>) -> bool {
+    process.is_some_and(|process| {
+        let facts = process.facts(cx.strings);
+        let path = facts.executable.filter(|_| facts.executable_is_roots);
+        process.process_id() == 1 || path.is_some_and(is_path_of_service)
+    })
+}
+
+/// Whether the program of a path is a service of systemd itself.
+fn is_path_of_service(path: &[u8]) -> bool {
+    const FOLDERS: [&[u8]; 2] = [b"/usr/lib/systemd/", b"/lib/systemd/"];
+    FOLDERS.iter().any(|folder| path.starts_with(folder))
+}
+
 /// Why a program is hidden: the views that show it.
 fn hidden_reason(program: &BpfProgramFacts, scans: u32) -> ArrayString<REASON_BYTES_MAX> {
     let mut reason = ArrayString::new();
@@ -165,14 +193,21 @@ fn hidden_reason(program: &BpfProgramFacts, scans: u32) -> ArrayString<REASON_BY
 fn danger_reason(program: &BpfProgramFacts) -> ArrayString<REASON_BYTES_MAX> {
     let mut reason = ArrayString::new();
     // The whole sentence fits: see the test of all helpers.
-    let _ = write!(reason, "{} calls {}", subject(program), effects_of(program.helpers));
+    let _ = write!(reason, "{}", subject(program));
+    let mut before = "";
+    if program.helpers.has(CALLED) {
+        let _ = write!(reason, " calls {}", effects_of(program.helpers));
+        before = " and";
+    }
+    if program.helpers.has(BpfHelpers::DENIES) {
+        let _ = write!(reason, "{before} denies what processes do (it returns an error to LSM)");
+    }
     reason
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::walk::BpfHelpers;
 
     /// A program of the type kprobe.
     fn program(name: &[u8], views: u16) -> BpfProgramFacts {
@@ -199,12 +234,22 @@ mod tests {
     }
 
     #[test]
+    fn services_of_systemd_are_in_its_folders() {
+        assert!(is_path_of_service(b"/usr/lib/systemd/systemd-nsresourced"));
+        assert!(is_path_of_service(b"/lib/systemd/systemd"));
+        assert!(!is_path_of_service(b"/usr/local/lib/systemd/systemd"));
+        assert!(!is_path_of_service(b"/usr/lib/systemd-other/agent"));
+    }
+
+    #[test]
     fn the_longest_reasons_fit() {
         let mut longest = program(&[0xff; BPF_NAME_BYTES - 1], u16::MAX);
         (longest.id, longest.kind, longest.helpers) = (u32::MAX, u16::MAX, BpfHelpers(u8::MAX));
         let reason = hidden_reason(&longest, u32::MAX);
         assert!(reason.ends_with(", in 4294967295 scans in a row"), "{reason}");
         let reason = danger_reason(&longest);
-        assert!(reason.ends_with("bpf_send_signal (it sends signals to processes)"), "{reason}");
+        let end = "bpf_send_signal (it sends signals to processes) and denies what processes do \
+                   (it returns an error to LSM)";
+        assert!(reason.ends_with(end), "{reason}");
     }
 }

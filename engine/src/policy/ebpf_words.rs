@@ -14,7 +14,7 @@ use panoptes_records::record::value::{Hex, MemoryAddress};
 use super::ebpf_lines::{HELPERS, word};
 use super::subject_names;
 use crate::state::bpf::{BPF_PLACE_BYTES, BpfLinkFacts, BpfPlace, BpfProgramFacts};
-use crate::walk::{BpfHelpers, Machine, bpf_view};
+use crate::walk::{BpfHelpers, BpfScan, Machine, bpf_view};
 
 /// Maximum length of a place: a name, each byte of which is written as `\x00` at worst.
 const PLACE_BYTES_MAX: usize = 4 * BPF_PLACE_BYTES + 32;
@@ -24,9 +24,15 @@ const VIEWS: [(u16, EbpfProgramView, &str); EbpfProgramView::ALL.len()] = [
     (bpf_view::PROGRAM_IDR, EbpfProgramView::Idr, "the kernel's IDR of programs"),
     (bpf_view::SYMBOLS, EbpfProgramView::Symbols, "the list of symbols of eBPF"),
     (bpf_view::REFERENCE, EbpfProgramView::Reference, "what a link or a descriptor leads to"),
+    (
+        bpf_view::ATTACHMENT,
+        EbpfProgramView::Attachment,
+        "an interface, a filter, a control group or an event that runs it",
+    ),
+    (bpf_view::PIN, EbpfProgramView::Pin, "a file of bpffs"),
 ];
 
-/// What each helper does.
+/// What each helper does. A program of LSM that denies calls none of them.
 const EFFECTS: [(BpfHelpers, &str); HELPERS.len()] = [
     (BpfHelpers::PROBE_WRITE_USER, "bpf_probe_write_user (it writes to the memory of processes)"),
     (
@@ -80,7 +86,7 @@ impl EbpfProgramWords {
     /// Describes a program and its link.
     pub(super) fn details<'a>(
         &'a self,
-        machine: &Machine,
+        (machine, bpf): (&Machine, &'a BpfScan),
         program: Option<&'a BpfProgramFacts>,
         link: Option<&BpfLinkFacts>,
     ) -> EbpfProgramDetails<'a> {
@@ -91,7 +97,8 @@ impl EbpfProgramWords {
             ebpf_program_helpers: (!self.helpers.is_empty()).then_some(&self.helpers),
             ebpf_program_attach_type: text(&self.attach_kind),
             ebpf_program_attach_target: text(&self.place),
-            ebpf_program_link_id: link.map(|link| link.id),
+            ebpf_program_link_id: link.filter(|link| !link.is_attachment()).map(|link| link.id),
+            ebpf_program_pinned_path: pinned_path(bpf, program, link).map(Text::from),
             ebpf_program_views: (!self.views.is_empty()).then_some(&self.views),
             ..EbpfProgramDetails::default()
         };
@@ -109,6 +116,16 @@ impl EbpfProgramWords {
         }
         details
     }
+}
+
+/// The file of bpffs that holds the program, or else its link.
+fn pinned_path<'a>(
+    bpf: &'a BpfScan,
+    program: Option<&BpfProgramFacts>,
+    link: Option<&BpfLinkFacts>,
+) -> Option<&'a str> {
+    let objects = [program.map(|it| it.address), link.map(|it| it.address)];
+    objects.into_iter().flatten().find_map(|object| bpf.pinned_path(object))
 }
 
 /// When a program was loaded, which the kernel has as nanoseconds since boot.

@@ -63,7 +63,7 @@ mod tests;
 mod write;
 
 pub use clock::{ClockTampering, SetBack};
-pub use config::PolicyConfig;
+pub use config::{BpfTag, PolicyConfig};
 
 use std::sync::Arc;
 

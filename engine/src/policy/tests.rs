@@ -17,7 +17,7 @@ mod shells;
 mod stories;
 
 use std::net::Ipv4Addr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use jsonschema::Validator;
 use panoptes_decoders::address::KernelVa;

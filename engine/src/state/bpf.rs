@@ -12,10 +12,13 @@
 //! * A link with a program is *attached* once, when the IDR of links has it under a number: the
 //!   kernel adds it without one before it is whole (`bpf_link_prime`, kernel/bpf/syscall.c). It is
 //!   *detached* when it is gone as a program is, when it gets another program, or when two reads in
-//!   a row show that it has lost its place: its control group or interface has ended.
+//!   a row show that it has lost its place: its control group or interface has ended. A program
+//!   in a place without a link is *attached* as a link is, and *detached* when two reads of all
+//!   such places lack it.
 //! * A program is *hidden* if a complete IDR lacks it, although it has references ([`hidden`]).
-//! * A program is *dangerous* if it calls one of [`BpfHelpers`]. It is reported once, also for
-//!   programs of the baseline.
+//! * A program is *dangerous* if it has one of [`BpfHelpers`]. It is reported once, also for
+//!   programs of the baseline. That a program of LSM denies is reported when all descriptors were
+//!   looked at.
 //!
 //! Not here: how they are read (`walk::bpf`), and which records follow (`policy`).
 
@@ -25,6 +28,7 @@ use core::cell::Cell;
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::bpf_attach::attachment_kind;
 use panoptes_tables::{HashKey, Index, Key, Row, RowId, ScanNumber, Table};
 
 use super::MachineState;
@@ -36,7 +40,9 @@ use super::emit::Update;
 use super::process::Process;
 use crate::loss::Loss;
 use crate::time::{Monotonic, SECOND_NS};
-use crate::walk::{BpfLinkRow, BpfProgramRow, BpfScan, BpfTarget, ProcessRow, Snapshot, bpf_view};
+use crate::walk::{
+    BpfHelpers, BpfLinkRow, BpfProgramRow, BpfScan, BpfTarget, ProcessRow, Snapshot, bpf_view,
+};
 use hidden::{BpfRead, SuspectedProgram};
 
 /// Maximum number of programs that are tracked. systemd loads some 30, a runtime of containers one
@@ -194,12 +200,24 @@ impl Bpf {
     ) -> Option<(RowId, TrackedBpfLink)> {
         for number in from..self.links.end() {
             let id = RowId(number);
-            if self.links.last_seen(id) == Some(scan) || !at.has_links {
+            if self.links.last_seen(id) == Some(scan) {
                 continue;
             }
+            let program = self.links.get(id).map(|row| BpfKey(row.facts.program.0));
+            let program = program.and_then(|program| self.programs.find(&program));
+            let has_program = program.and_then(|id| self.programs.last_seen(id)) == Some(scan);
             let Some(row) = self.links.get_mut(id) else { continue };
-            let is_looked_for = row.is_listed || at.has_descriptors;
-            if is_looked_for && is_gone(&mut row.absent_reads, at.is_quiet) {
+            let (is_looked_for, is_quiet) = if !row.facts.is_attachment() {
+                (at.has_links && (row.is_listed || at.has_descriptors), at.is_quiet)
+            } else if at.is_complete && !has_program {
+                // The kernel frees no program that a place has.
+                (true, at.is_quiet)
+            } else {
+                // Attachments change while nothing is loaded. Descriptors show some of them.
+                let is_held = u32::from(row.facts.kind) == attachment_kind::PERF_EVENT;
+                (at.has_attachments && (at.has_descriptors || !is_held), false)
+            };
+            if is_looked_for && is_gone(&mut row.absent_reads, is_quiet) {
                 return Some((id, self.links.remove(id)?));
             }
         }
@@ -268,7 +286,8 @@ impl Bpf {
     /// Notes the end of a read: whether the baseline is complete, and what is in the way.
     fn end_read(&mut self, snapshot: &Snapshot, at: &BpfRead, now: Monotonic) {
         self.beginning_reads = self.beginning_reads.saturating_add(1);
-        let has_all = at.is_complete && snapshot.bpf.stopped & bpf_view::LINK_IDR == 0;
+        let of_links = bpf_view::LINK_IDR | bpf_view::ATTACHMENT;
+        let has_all = at.is_complete && snapshot.bpf.stopped & of_links == 0;
         self.has_baseline |= has_all || self.beginning_reads >= BPF_BEGINNING_READS_MAX;
         // What may have shown it was not looked at, or the IDR was not followed to its end.
         let is_partial = !at.is_complete || !at.has_descriptors;
@@ -376,7 +395,9 @@ impl MachineState {
         tracked.absent_reads = 0;
         let begins = is_listed && !tracked.is_announced;
         tracked.is_announced |= is_listed;
-        let is_dangerous = !facts.helpers.is_empty() && !tracked.is_danger_reported;
+        // Who holds it decides whether it is to be reported that it denies.
+        let is_known = facts.helpers != BpfHelpers::DENIES || at.has_descriptors;
+        let is_dangerous = !facts.helpers.is_empty() && is_known && !tracked.is_danger_reported;
         if is_listed {
             let whole_reads = tracked.whole_reads.saturating_add(u8::from(at.is_complete));
             tracked.whole_reads = whole_reads;
@@ -424,17 +445,18 @@ impl MachineState {
         let snapshot = update.snapshot;
         let program = snapshot.bpf.programs.at(row.program);
         let mut facts = BpfLinkFacts::read(row, program);
-        let is_whole = row.id != 0 && !row.program_address.is_null();
+        let is_whole = row.is_attachment() || row.id != 0 && !row.program_address.is_null();
+        let is_listed = row.views & (bpf_view::PROGRAM_IDR | bpf_view::ATTACHMENT) != 0;
         let is_placeless = row.target == BpfTarget::Unknown;
         let Some(id) = self.bpf.links.find(&BpfKey(row.address.0)) else {
-            if is_whole && row.views & bpf_view::PROGRAM_IDR != 0 {
+            if is_whole && is_listed {
                 self.attach(&facts, (row, program), is_quiet, update);
             }
             return;
         };
         let Some(tracked) = self.bpf.links.get_mut(id) else { return };
         tracked.absent_reads = 0;
-        tracked.is_listed = row.views & bpf_view::PROGRAM_IDR != 0;
+        tracked.is_listed = is_listed;
         let had_place = tracked.facts.place != BpfPlace::Unknown;
         let reads = tracked.placeless_reads.saturating_add(1);
         tracked.placeless_reads = if is_placeless && had_place { reads } else { 0 };

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayString;
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::bpf_attach::is_attachment;
 use panoptes_decoders::layout::c_string;
 use panoptes_decoders::maybe::MaybeU32;
 
@@ -101,10 +102,10 @@ pub enum BpfPlace {
     NetNamespace,
 }
 
-/// Known facts of a link.
+/// Known facts of a link, or of an attachment without one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BpfLinkFacts {
-    /// `struct bpf_link *`
+    /// `struct bpf_link *`, or what stands for an attachment ([`BpfLinkRow::address`]).
     pub address: KernelVa,
     /// `struct bpf_prog *`
     pub program: KernelVa,
@@ -156,6 +157,11 @@ impl BpfLinkFacts {
     /// The name of the place; empty if it has none.
     pub fn name(&self) -> &[u8] {
         c_string(&self.name)
+    }
+
+    /// Whether it is an attachment without a link.
+    pub fn is_attachment(&self) -> bool {
+        self.kind != u16::MAX && is_attachment(self.kind.into())
     }
 
     /// Whether these are facts of another link in the same place in memory, or of this one with

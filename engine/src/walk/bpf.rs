@@ -6,7 +6,8 @@
 //! scans read a few words.
 //!
 //! A read begins with the IDR of programs, then follows the list of symbols over these rows
-//! ([`super::bpf_symbols`]). Links ([`super::bpf_links`]) and descriptors may lead to further ones.
+//! ([`super::bpf_symbols`]). Links ([`super::bpf_links`]), places without a link
+//! ([`super::bpf_attach`]) and descriptors may lead to further ones.
 //! At the end, what the IDR lacked is read again, and the IDR too. The kernel adds a program to the
 //! IDR before it has a symbol, and takes it out when the last reference is gone
 //! (`bpf_prog_load`, `__bpf_prog_put`, kernel/bpf/syscall.c). So a program with references that
@@ -16,6 +17,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::bpf::{BpfMap, BpfProgAux, BpfProgram, BpfProgramAux};
+use panoptes_decoders::kernel::bpf_attach::{attachment_kind, cgroup_attach_kind};
 use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::PAGE_BYTES;
@@ -93,6 +95,8 @@ impl Walker {
             & self.read_wanted_links(memory, bpf_view::PROGRAM_IDR);
         let maps = self.read_idr(memory, before.idrs[1], BPF_MAPS_MAX)
             & self.read_wanted_maps(memory, bpf_view::PROGRAM_IDR);
+        let attachments = self.read_attachments(memory);
+        let pins = self.read_pins(memory);
         self.read_references(memory);
         let is_rechecked = self.recheck_programs(memory, aux);
         let after = self.read_bpf_marks(memory);
@@ -108,7 +112,12 @@ impl Walker {
             (bpf_view::LINK_IDR, roots.links, links),
             (bpf_view::MAP_IDR, roots.maps, maps),
         ];
-        for (view, _, is_whole) in views.into_iter().filter(|(_, root, _)| !root.is_null()) {
+        let views = views.into_iter().filter(|(_, root, _)| !root.is_null());
+        let attachments = attachments.map(|is_whole| (bpf_view::ATTACHMENT, is_whole));
+        let pins = pins.map(|is_whole| (bpf_view::PIN, is_whole));
+        for (view, is_whole) in
+            views.map(|(view, _, is_whole)| (view, is_whole)).chain(attachments).chain(pins)
+        {
             *(if is_whole { &mut scan.complete } else { &mut scan.stopped }) |= view;
         }
         // In such a copy, a view may lack what the other has from another moment.
@@ -123,6 +132,9 @@ impl Walker {
             self.snapshot.losses.miss(structure, address);
         }
         self.join_bpf_rows();
+        // A filter of classic BPF is no program of eBPF.
+        let scan = &mut self.snapshot.bpf;
+        scan.links.retain(|link| !link.is_attachment() || link.program.is_some());
         self.read_program_details(memory);
         self.read_link_places(memory);
         self.read_helpers(memory);
@@ -204,7 +216,7 @@ impl Walker {
         }
         let first = undecoded.map(|address| (WalkedStructure::BpfProgram, address));
         // A link or a descriptor may lead to one that has just been freed.
-        if view != bpf_view::REFERENCE {
+        if !matches!(view, bpf_view::REFERENCE | bpf_view::ATTACHMENT | bpf_view::PIN) {
             walk.undecoded = walk.undecoded.or(first);
         }
         (walk.wanted, walk.begun, walk.addresses) = (wanted, begun, auxes);
@@ -247,21 +259,31 @@ impl Walker {
         is_whole
     }
 
-    /// Reads the objects that only descriptors or links show.
+    /// Reads the objects that only attachments, pins, descriptors or links show.
     fn read_references(&mut self, memory: &mut ScannedMemory<'_>) {
+        self.want_programs_of_links(bpf_view::ATTACHMENT);
+        self.read_wanted_programs(memory, bpf_view::ATTACHMENT);
+        self.want_pinned_programs();
+        self.read_wanted_programs(memory, bpf_view::PIN);
         self.want_files(BpfFileKind::Link);
         self.read_wanted_links(memory, bpf_view::REFERENCE);
         self.want_files(BpfFileKind::Map);
         self.read_wanted_maps(memory, bpf_view::REFERENCE);
         self.want_files(BpfFileKind::Program);
+        self.want_programs_of_links(bpf_view::REFERENCE);
+        self.read_wanted_programs(memory, bpf_view::REFERENCE);
+    }
+
+    /// Lists the programs of links that have no row, and notes them as a view of the others; or
+    /// those of attachments.
+    fn want_programs_of_links(&mut self, view: u16) {
         let (scan, walk) = (&mut self.snapshot.bpf, &mut self.bpf);
         for row in 0..scan.links.len() {
-            let program = scan.links.as_slice().get(row).map(|link| link.program_address);
-            if let Some(program) = program {
-                walk.want_program(scan, program, bpf_view::REFERENCE);
+            let link = scan.links.as_slice().get(row).copied().unwrap_or_default();
+            if link.is_attachment() == (view == bpf_view::ATTACHMENT) {
+                walk.want_program(scan, link.program_address, view);
             }
         }
-        self.read_wanted_programs(memory, bpf_view::REFERENCE);
     }
 
     /// Lists what descriptors of a kind lead to and has no row, and notes them as a view of the
@@ -284,6 +306,7 @@ impl Walker {
                     row.views |= bpf_view::REFERENCE;
                     Some(())
                 }),
+                BpfFileKind::Event => continue,
                 BpfFileKind::Link => note(&walk.links, object, |row| {
                     let row = scan.links.at_mut(Index::from_number(row))?;
                     row.views |= bpf_view::REFERENCE;
@@ -335,10 +358,17 @@ impl Walker {
         let (scan, walk) = (&mut self.snapshot.bpf, &self.bpf);
         for link in scan.links.as_mut_slice() {
             link.program = walk.program_at(link.program_address);
+            let program = scan.programs.at(link.program);
+            if link.kind == attachment_kind::CGROUP {
+                let (kind, expected) = program.map_or((0, 0), |it| (it.kind, it.attach_kind));
+                link.attach_kind =
+                    cgroup_attach_kind(link.attach_kind.unwrap_or(0), kind, expected);
+            }
         }
         for file in &walk.files {
             let number = |map: &AddressMap| map.get(file.object.0);
             match file.kind {
+                BpfFileKind::Event => {}
                 BpfFileKind::Program => {
                     if let Some(row) = scan.programs.at_mut(walk.program_at(file.object)) {
                         row.holder = row.holder.or(file.process);

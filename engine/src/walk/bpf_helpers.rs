@@ -1,10 +1,13 @@
 //! The helpers that programs call, by their instructions.
 //!
-//! Only those helpers matter that change what others see or do. A program's instructions never
+//! Only those helpers matter that change what others see or do; and, of a program of LSM, whether
+//! it denies. A program's instructions never
 //! change, so each program is read once.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::bpf::{BPF_INSTRUCTION_BYTES, for_each_helper};
+use panoptes_decoders::kernel::bpf::{
+    BPF_INSTRUCTION_BYTES, for_each_helper, has_error_result, is_lsm,
+};
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::bpf_rows::{BpfHelpers, BpfProgramRow};
@@ -74,7 +77,9 @@ impl Walker {
             if chunk.is_first {
                 row.helpers = Some(BpfHelpers::default());
             }
+            let denies = is_lsm(row.kind, row.attach_kind) && has_error_result(bytes);
             if let Some(helpers) = &mut row.helpers {
+                *helpers = helpers.with(if denies { BpfHelpers::DENIES } else { *helpers });
                 for_each_helper(bytes, roots.call_base, |function| {
                     *helpers = helpers.with(roots.helper(function));
                 });

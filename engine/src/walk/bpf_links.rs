@@ -1,9 +1,10 @@
-//! Links of eBPF, and the places where they attach their programs.
+//! Links of eBPF, and the places where they and attachments have their programs.
 
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::bpf_attach::attachment_kind;
 use panoptes_decoders::kernel::bpf_link::{BpfLink, BpfLinkKind, link_kind};
 use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::paging::KernelSpace;
@@ -50,7 +51,10 @@ impl PlaceHop {
             PlaceStep::Directory => layouts.kernfs_number.map(|layout| layout.packing),
             PlaceStep::Net => Some(layouts.net.packing),
             PlaceStep::Device => Some(layouts.net_device_index.packing),
-            PlaceStep::Name => return push_text(reader, space, self.at),
+            PlaceStep::EventCall => layouts.trace_event_call.map(|layout| layout.packing),
+            PlaceStep::Name | PlaceStep::EventName => {
+                return push_text(reader, space, self.at);
+            }
             PlaceStep::Functions(_) => return reader.push_bytes(space, self.at, 8),
         };
         // Without a layout nothing is read, and nothing is decoded.
@@ -81,6 +85,17 @@ impl PlaceHop {
                 BpfTarget::Function(view.pointer(layouts.bpf_trampoline?.address))
             }
             PlaceStep::Name => BpfTarget::Tracepoint(text_of(bytes)),
+            PlaceStep::EventCall => {
+                return next(view.pointer(layouts.trace_event_call?.name), PlaceStep::EventName);
+            }
+            PlaceStep::EventName => {
+                // No letter of a name is in an address of the kernel.
+                let tracepoint = KernelVa(u64_at(bytes, 0));
+                if tracepoint.is_plausible() {
+                    return next(tracepoint, PlaceStep::Name);
+                }
+                BpfTarget::Tracepoint(text_of(bytes))
+            }
             PlaceStep::Directory => BpfTarget::Cgroup(view.unsigned(layouts.kernfs_number?.id)),
             PlaceStep::Net => BpfTarget::NetNamespace(view.unsigned(layouts.net.inum) as u32),
             PlaceStep::Device => {
@@ -138,12 +153,16 @@ impl Walker {
         let (scan, losses) = (&mut self.snapshot.bpf, &mut self.snapshot.losses);
         let BpfWalk { hops, more_hops: more, .. } = &mut self.bpf;
         hops.clear();
-        let known =
-            scan.links.indexed().filter(|(_, row)| BpfLinkKind::of(layouts, row.kind).is_some());
-        hops.extend(known.map(|(link, row)| PlaceHop {
-            link,
-            at: row.address,
-            step: PlaceStep::Link(row.kind),
+        hops.extend(scan.links.indexed().filter_map(|(link, row)| {
+            let (at, step) = match row.kind {
+                attachment_kind::CGROUP => (row.place, PlaceStep::Cgroup),
+                attachment_kind::PERF_EVENT => (row.place, PlaceStep::EventCall),
+                kind => {
+                    BpfLinkKind::of(layouts, kind)?;
+                    (row.address, PlaceStep::Link(kind))
+                }
+            };
+            (!at.is_null()).then_some(PlaceHop { link, at, step })
         }));
         for _ in 0..HOPS_MAX {
             more.clear();

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayString;
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::bpf_attach::is_attachment;
 use panoptes_tables::{Index, Rows};
 
 use super::snapshot::ProcessRow;
@@ -12,6 +13,10 @@ pub const BPF_PROGRAMS_MAX: usize = 1024;
 pub const BPF_MAPS_MAX: usize = 1024;
 /// Maximum number of links.
 pub const BPF_LINKS_MAX: usize = 1024;
+/// Maximum number of files of bpffs.
+pub(super) const BPF_PINS_MAX: usize = 1024;
+/// Bytes of the path of a file of bpffs. A longer one is cut.
+pub(super) const BPF_PIN_PATH_BYTES: usize = 128;
 pub(super) use panoptes_decoders::kernel::bpf::BPF_NAME_BYTES;
 /// Bytes of the name of a tracepoint that are read.
 pub(super) const TRACEPOINT_NAME_BYTES: usize = 64;
@@ -28,9 +33,14 @@ pub mod bpf_view {
     pub const MAP_IDR: u16 = 1 << 3;
     /// The IDR of links; only in [`super::BpfScan::complete`].
     pub const LINK_IDR: u16 = 1 << 4;
+    /// A place has it without a link; in [`super::BpfScan::complete`], all such places were read.
+    pub const ATTACHMENT: u16 = 1 << 5;
+    /// A file of a bpffs leads to it.
+    pub const PIN: u16 = 1 << 6;
 }
 
 /// The helpers that a program calls, as bits; only those that can change what others see or do.
+/// And whether it denies what others do.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct BpfHelpers(pub u8);
 
@@ -41,6 +51,8 @@ impl BpfHelpers {
     pub const OVERRIDE_RETURN: Self = Self(1 << 1);
     /// `bpf_send_signal` or `bpf_send_signal_thread`.
     pub const SEND_SIGNAL: Self = Self(1 << 2);
+    /// No helper: it is a program of LSM, and returns an error.
+    pub const DENIES: Self = Self(1 << 3);
 
     /// Whether the program calls none of them, or none that is known.
     pub const fn is_empty(self) -> bool {
@@ -137,14 +149,18 @@ pub enum BpfTarget {
     NetNamespace(u32),
 }
 
-/// One link.
+/// One link, or an attachment without one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BpfLinkRow {
-    /// `struct bpf_link *`
+    /// `struct bpf_link *`. Of an attachment, a number that stands for its place and its program.
     pub address: KernelVa,
+    /// Zero of an attachment.
     pub id: u32,
-    /// `enum bpf_link_type`
+    /// `enum bpf_link_type`, or one of
+    /// [`panoptes_decoders::kernel::bpf_attach::attachment_kind`].
     pub kind: u32,
+    /// The structure where an attachment is; null of a link.
+    pub place: KernelVa,
     /// `enum bpf_attach_type`, where the link or its program has one.
     pub attach_kind: Option<u32>,
     /// `struct bpf_prog *`; null if it has none.
@@ -156,6 +172,22 @@ pub struct BpfLinkRow {
     pub holder: Option<Index<ProcessRow>>,
 }
 
+impl BpfLinkRow {
+    /// Whether it is an attachment without a link.
+    pub const fn is_attachment(&self) -> bool {
+        is_attachment(self.kind)
+    }
+}
+
+/// A file of a bpffs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BpfPinRow {
+    /// The program, the map or the link that it holds.
+    pub object: KernelVa,
+    /// From the root of its filesystem on.
+    pub path: ArrayString<BPF_PIN_PATH_BYTES>,
+}
+
 /// What a scan has read of eBPF.
 #[derive(Debug)]
 pub struct BpfScan {
@@ -163,6 +195,7 @@ pub struct BpfScan {
     pub programs: Rows<BpfProgramRow>,
     pub maps: Rows<BpfMapRow>,
     pub links: Rows<BpfLinkRow>,
+    pub pins: Rows<BpfPinRow>,
     /// The views that were followed to their ends, as bits of [`bpf_view`].
     pub complete: u16,
     /// The views that were not, although the kernel has them.
@@ -179,6 +212,7 @@ impl Default for BpfScan {
             programs: Rows::with_capacity(BPF_PROGRAMS_MAX),
             maps: Rows::with_capacity(BPF_MAPS_MAX),
             links: Rows::with_capacity(BPF_LINKS_MAX),
+            pins: Rows::with_capacity(BPF_PINS_MAX),
             complete: 0,
             stopped: 0,
             is_fresh: false,
@@ -188,10 +222,17 @@ impl Default for BpfScan {
 }
 
 impl BpfScan {
+    /// The path of the first file that holds an object.
+    pub fn pinned_path(&self, object: KernelVa) -> Option<&str> {
+        let pin = self.pins.iter().find(|pin| pin.object == object)?;
+        Some(pin.path.as_str())
+    }
+
     pub(super) fn clear(&mut self) {
         self.programs.clear();
         self.maps.clear();
         self.links.clear();
+        self.pins.clear();
         (self.complete, self.stopped) = (0, 0);
         (self.is_fresh, self.quiet) = (false, false);
     }

@@ -5,6 +5,8 @@ use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::bpf::{BpfProgAux, BpfProgram, BpfProgramAux};
 use panoptes_tables::{AddressMap, HashKey, room};
 
+use super::bpf_attach::AttachWalk;
+use super::bpf_pins::PinWalk;
 use super::bpf_rows::{
     BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfHelpers, BpfLinkRow, BpfProgramRow, BpfScan,
 };
@@ -18,6 +20,8 @@ use super::snapshot::{DentryRow, FileRow, Index, ProcessRow};
 const UNSETTLED_BPF_SCANS_MAX: u32 = 64;
 /// Maximum number of descriptors that lead to eBPF and are followed.
 const FILES_MAX: usize = 4096;
+/// Maximum number of descriptors of performance events that are followed.
+const EVENTS_MAX: usize = 1024;
 /// Maximum number of symbols that are of no program. A program has some functions at most.
 pub(super) const OTHERS_MAX: usize = 4096;
 /// Number of pieces of instructions that a scan reads: 2 MiB.
@@ -62,6 +66,9 @@ pub(super) enum PlaceStep {
     Directory,
     Net,
     Device,
+    /// `struct trace_event_call`, and what its name leads to.
+    EventCall,
+    EventName,
     /// Addresses of functions, so many.
     Functions(u32),
 }
@@ -115,6 +122,8 @@ pub(super) enum BpfFileKind {
     Program,
     Map,
     Link,
+    /// A performance event, which may have a program.
+    Event,
 }
 
 /// An open file that leads to eBPF.
@@ -142,6 +151,8 @@ pub(super) struct BpfWalk {
     pub(super) known: KnownBpf,
     /// Descriptors of this scan that lead to eBPF.
     pub(super) files: Vec<BpfFile>,
+    /// The same that lead to performance events.
+    pub(super) events: Vec<BpfFile>,
     /// The number of the row of each program, and the same by its link in the list of symbols.
     pub(super) programs: AddressMap,
     pub(super) by_symbol: AddressMap,
@@ -161,6 +172,8 @@ pub(super) struct BpfWalk {
     pub(super) hops: Vec<PlaceHop>,
     pub(super) more_hops: Vec<PlaceHop>,
     pub(super) chunks: Vec<CodeChunk>,
+    pub(super) attach: AttachWalk,
+    pub(super) pins: PinWalk,
     pub(super) lone_reads_left: u32,
     /// The first object of each view that is none.
     pub(super) undecoded: Option<(WalkedStructure, KernelVa)>,
@@ -171,6 +184,7 @@ impl BpfWalk {
         Self {
             known: KnownBpf::new(),
             files: room::list(FILES_MAX),
+            events: room::list(EVENTS_MAX),
             programs: AddressMap::new(2 * BPF_PROGRAMS_MAX, key.derive("walk: programs")),
             by_symbol: AddressMap::new(BPF_PROGRAMS_MAX, key.derive("walk: symbols of programs")),
             parts: room::list(BPF_PROGRAMS_MAX),
@@ -185,6 +199,8 @@ impl BpfWalk {
             hops: room::list(BPF_LINKS_MAX),
             more_hops: room::list(BPF_LINKS_MAX),
             chunks: room::list(CHUNKS_MAX),
+            attach: AttachWalk::new(key),
+            pins: PinWalk::new(key),
             lone_reads_left: 0,
             undecoded: None,
         }
@@ -205,11 +221,14 @@ impl BpfWalk {
             Some(b"bpf-prog") => BpfFileKind::Program,
             Some(b"bpf-map") => BpfFileKind::Map,
             Some(b"bpf_link" | b"bpf-link") => BpfFileKind::Link,
+            Some(b"[perf_event]") => BpfFileKind::Event,
             _ => return,
         };
-        if self.files.len() < self.files.capacity() {
+        let is_event = kind == BpfFileKind::Event;
+        let files = if is_event { &mut self.events } else { &mut self.files };
+        if files.len() < files.capacity() {
             let (object, process) = (file.open.private_data, file.process);
-            self.files.push(BpfFile { kind, object, process });
+            files.push(BpfFile { kind, object, process });
         }
     }
 

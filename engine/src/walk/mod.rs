@@ -10,8 +10,11 @@
 //! shows. It keeps all rows if no task has run since they were read (`idle`).
 
 mod bpf;
+mod bpf_attach;
+mod bpf_groups;
 mod bpf_helpers;
 mod bpf_links;
+mod bpf_pins;
 mod bpf_rows;
 mod bpf_symbols;
 mod bpf_walk;
@@ -465,6 +468,8 @@ impl Walker {
         self.interface_age = 0;
         self.modules.known.forget();
         self.bpf.known.forget();
+        self.bpf.attach.forget();
+        self.bpf.pins.forget();
         self.net_ages.clear();
         self.ring_slots.clear();
         self.hints.forget();
@@ -484,6 +489,7 @@ impl Walker {
             (RowRotation::default(), RowRotation::default());
         self.scratch.rings.clear();
         self.bpf.files.clear();
+        self.bpf.events.clear();
         self.hints.begin_scan();
     }
 }

@@ -106,7 +106,7 @@ impl WatchedMachine {
                 heap: HeapRule::default(),
                 key: HashKey::new(0),
                 message_ids: 0,
-                policy: *policy,
+                policy: policy.clone(),
                 login_servers: Arc::default(),
                 content_rules: Arc::default(),
                 containers: Arc::default(),

@@ -204,6 +204,22 @@ fn only_calls_of_helpers_are_helpers() {
     assert_eq!(helpers, [BASE.0 + 0x4_5670, BASE.0 - 0x1230]);
 }
 
+#[test]
+fn an_error_is_a_negative_constant_in_the_first_register() {
+    let sets = |operation: u8, register: u8, constant: i32| {
+        let mut code = vec![0xbf, 0x10, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        code.extend([operation, register, 0, 0]);
+        code.extend(constant.to_le_bytes());
+        code.extend([0x95, 0, 0, 0, 0, 0, 0, 0]);
+        has_error_result(&code)
+    };
+    // `r0 = -1` and `w0 = -4095`.
+    assert!(sets(0xb7, 0, -1) && sets(0xb4, 0, -4095));
+    assert!(!sets(0xb7, 0, 0) && !sets(0xb7, 0, 1) && !sets(0xb7, 0, -4096));
+    // `w3 = -1`, as of BPF_F_CURRENT_CPU, and `r0 += -1`.
+    assert!(!sets(0xb4, 3, -1) && !sets(0x07, 0, -1));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..1400)) {
@@ -217,6 +233,7 @@ proptest! {
             let _ = BpfSymbol::decode(&BpfKsym::bind(&fields).unwrap(), &bytes);
             let _ = BpfMap::decode(&BpfMapStructure::bind(&fields).unwrap(), &bytes);
             for_each_helper(&bytes, KernelVa(u64::MAX), |_| {});
+            let _ = has_error_result(&bytes);
         }
     }
 }

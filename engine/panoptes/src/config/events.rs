@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::detect::shell_history::ACTIVITIES as OF_SHELL_HISTORY;
-use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::Exceptions;
+use panoptes_engine::policy::{BpfTag, PolicyConfig};
 use panoptes_engine::state::Thresholds;
 use panoptes_engine::watch::PolicySettings;
 use panoptes_records::activities::{Activity, Preset, Severity};
@@ -76,6 +76,8 @@ pub struct Events {
     pub login_servers: Vec<ProgramPath>,
     /// `file_descriptor_file_content_change`: which files matter.
     pub content: ContentChanges,
+    /// `ebpf_program_dangerous`: programs that are known and allowed.
+    pub allowed_tags: Vec<ProgramTag>,
 }
 
 /// The activities that `panoptes watch` is to report.
@@ -108,6 +110,30 @@ impl Setting for ProgramPath {
             return Err("names no program; only its folders may contain `*` and `?`".to_owned());
         }
         Ok(Self(text))
+    }
+}
+
+/// The tag of a program of eBPF.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProgramTag(pub BpfTag);
+
+impl Setting for ProgramTag {
+    const FORM: &'static str = "tag of a program";
+
+    fn show(&self) -> String {
+        format!("{:016x}", u64::from_be_bytes(self.0))
+    }
+
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        let text = String::read(text, base)?;
+        let is_tag = text.len() == 2 * size_of::<BpfTag>()
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(&text, 16).ok().filter(|_| is_tag);
+        let number = number.ok_or(
+            "is not the tag of a program; write its 16 hexadecimal digits, as `bpftool prog` and \
+             `ebpf_program_tag` have them",
+        )?;
+        Ok(Self(number.to_be_bytes()))
     }
 }
 
@@ -205,6 +231,9 @@ impl Events {
                 if *activity == Activity::ReverseShellDetected {
                     section.values("login_servers", &mut self.login_servers);
                 }
+                if *activity == Activity::EbpfProgramDangerous {
+                    section.values("allowed_tags", &mut self.allowed_tags);
+                }
             });
             self.settings[*activity as usize] = setting;
         }
@@ -232,6 +261,7 @@ impl Default for Events {
             thresholds,
             login_servers,
             content,
+            allowed_tags: Vec::new(),
         }
     }
 }
@@ -288,6 +318,7 @@ impl From<&Events> for PolicyConfig {
             policy.set_enabled(activity, events.is_enabled(activity));
         }
         policy.thresholds = events.thresholds;
+        policy.allowed_tags = events.allowed_tags.iter().map(|tag| tag.0).collect();
         policy
     }
 }

@@ -16,7 +16,7 @@ use crate::{barrier, hidden, inside, laws};
 /// How often a truth may change during its check.
 const ATTEMPTS: u32 = 5;
 /// Number of programs that the agent loads.
-const PROGRAMS: usize = 9;
+const PROGRAMS: usize = 14;
 /// Barriers after which every program was read again: a whole scan a second reads them all.
 const BARRIERS: u32 = 7;
 
@@ -45,6 +45,27 @@ fn assert_none(guest: &Guest) {
     barrier::wait_for_scan(guest, "bpf", "no object", |lines| lines.is_empty().then_some(()));
 }
 
+/// The attachments without a link: type of attachment and number of the program, by name.
+fn attachments(lines: &[Value]) -> BTreeMap<&str, (&str, &Value)> {
+    let of = |kind: &'static str| lines.iter().filter(move |line| line["ebpf_object"] == kind);
+    let name = |id: &Value| {
+        let program = of("program").find(|line| line["ebpf_id"] == *id);
+        program.and_then(|line| line["ebpf_name"].as_str()).expect("its program has a name")
+    };
+    of("attachment")
+        .map(|line| {
+            let places = [
+                "ebpf_target_interface_index",
+                "ebpf_target_control_group_id",
+                "ebpf_target_tracepoint",
+            ];
+            let place = places.into_iter().find(|key| !line[*key].is_null()).expect("a place");
+            let kind = line["ebpf_attach_type"].as_str().expect("a type");
+            (name(&line["ebpf_program_id"]), (kind, &line[place]))
+        })
+        .collect()
+}
+
 fn objects_are_listed(flavor: Flavor) {
     let mut guest = inside::boot(flavor);
     // The init of these guests loads none.
@@ -57,9 +78,34 @@ fn objects_are_listed(flavor: Flavor) {
     assert_eq!(helpers["writes_to_user"], &json!(["bpf_probe_write_user"]));
     assert_eq!(helpers["signals"], &json!(["bpf_send_signal"]));
     assert_eq!((helpers["asks"], helpers["filter"]), (&Value::Null, &Value::Null));
+    let attached = attachments(&lines);
+    let mut kinds: Vec<_> = attached.iter().map(|(name, (kind, _))| (*name, *kind)).collect();
+    // tcx is there since v6.6.
+    if matches!(flavor, Flavor::V5_10 | Flavor::V6_1) {
+        kinds.insert(1, ("classifier", "tcx_ingress"));
+    }
+    let expected = [
+        ("by_netlink", "xdp"),
+        ("classifier", "tcx_ingress"),
+        ("connects", "cgroup_inet4_connect"),
+        ("devices", "cgroup_device"),
+        ("forks", "perf_event"),
+    ];
+    assert_eq!(kinds, expected);
+    let index = inside::run(&mut guest, "cat /sys/class/net/dummy0/ifindex");
+    assert_eq!(attached["by_netlink"].1.to_string(), index[0]);
+    assert_eq!(attached["forks"].1, "sched_process_fork");
+    // The number of the first group is that of its directory.
+    let group = inside::run(&mut guest, "stat -c %i /sys/fs/cgroup");
+    assert_eq!(attached["devices"].1.to_string(), group[0]);
+    let pinned: Vec<_> = lines.iter().filter(|line| !line["ebpf_pinned_path"].is_null()).collect();
+    assert_eq!(pinned.len(), 1, "{pinned:#?}");
+    assert_eq!(pinned[0]["ebpf_name"], "filter");
+    assert_eq!(pinned[0]["ebpf_pinned_path"], "/folder/filter");
     // The agent is no part of a truth, but it holds them all.
-    let held = lines.iter().filter(|line| line["ebpf_holder_process_id"].is_u64());
-    assert_eq!(held.count(), lines.len(), "{lines:#?}");
+    let objects = || lines.iter().filter(|line| line["ebpf_object"] != "attachment");
+    let held = objects().filter(|line| line["ebpf_holder_process_id"].is_u64());
+    assert_eq!(held.count(), objects().count(), "{lines:#?}");
     guest.agent("bpf close").unwrap();
     assert_none(&guest);
 }
@@ -112,6 +158,12 @@ fn programs_are_reported(flavor: Flavor) {
     assert_eq!(details(&attached)["ebpf_program_attach_target"], "interface 1");
     let attached = wait("ebpf_program_attached", "raw");
     assert_eq!(details(&attached)["ebpf_program_attach_target"], "sched_process_fork");
+    let attached = wait("ebpf_program_attached", "by_netlink");
+    assert_eq!(details(&attached)["ebpf_program_attach_type"], "xdp");
+    assert_eq!(details(&attached)["ebpf_program_link_id"], Value::Null);
+    let attached = wait("ebpf_program_attached", "devices");
+    let target = details(&attached)["ebpf_program_attach_target"].as_str().unwrap();
+    assert!(target.starts_with("cgroup "), "{attached}");
     for (program, helper) in
         [("writes_to_user", "bpf_probe_write_user"), ("signals", "bpf_send_signal")]
     {
@@ -129,7 +181,9 @@ fn programs_are_reported(flavor: Flavor) {
         barrier::passed(&mut guest, &watcher);
     }
     guest.agent("bpf close").unwrap();
-    wait("ebpf_program_detached", "packets");
+    for program in ["packets", "by_netlink", "devices"] {
+        wait("ebpf_program_detached", program);
+    }
     for program in ["filter", "asks", "signals"] {
         wait("ebpf_program_unloaded", program);
     }

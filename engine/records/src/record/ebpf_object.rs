@@ -1,5 +1,5 @@
-//! `ebpf_object`: a program, a map or a link of eBPF, in the lines of a scan. An addition to the
-//! guide.
+//! `ebpf_object`: a program, a map, a link or an attachment of eBPF, in the lines of a scan. An
+//! addition to the guide.
 
 use crate::json::text::Text;
 use crate::words::words;
@@ -8,10 +8,11 @@ use super::macros::details;
 use super::value::{Hex, MemoryAddress, Namespace};
 
 details! {
-    /// A program, a map or a link of eBPF.
+    /// A program, a map, a link or an attachment of eBPF.
     pub struct EbpfObjectDetails<'a> "ebpf_object_details" {
         ebpf_object: EbpfObjectKind,
         /// The number that the kernel gave it; programs, maps and links have numbers of their own.
+        /// 0 for an attachment, which has none.
         ebpf_id: u32,
         /// As bpftool prints it; a number if it is newer than Panoptes.
         ebpf_type: Text<'a>,
@@ -55,6 +56,9 @@ details! {
         ebpf_target_network_namespace: Option<Namespace>,
         /// The first process that has a descriptor of it, or of a link to it.
         ebpf_holder_process_id: Option<u32>,
+        /// The first file of a bpffs that holds it: the path from the root of that filesystem on,
+        /// which is usually mounted on `/sys/fs/bpf`.
+        ebpf_pinned_path: Option<Text<'a>>,
         /// Whether the kernel's own list of its kind lacks it. Left out if the list has it.
         ebpf_is_unlisted: Option<bool>,
     }
@@ -66,6 +70,9 @@ words! {
         Program = "program",
         Map = "map",
         Link = "link",
+        /// A program in a place without a link: an interface, a filter of `tc`, a control group or a
+        /// performance event.
+        Attachment = "attachment",
     }
 }
 

@@ -35,8 +35,12 @@ details! {
         /// The place where the link attaches it: a function of the kernel by its name or address, a
         /// tracepoint by its name, `interface 2`, `cgroup 1234` or `net:[4026531840]`.
         ebpf_program_attach_target: Option<Text<'a>>,
-        /// The number of the link that attaches it.
+        /// The number of the link that attaches it. Left out if none does: the place itself has the
+        /// program.
         ebpf_program_link_id: Option<u32>,
+        /// The first file of a bpffs that holds the program, or else its link: the path from the
+        /// root of that filesystem on, which is usually mounted on `/sys/fs/bpf`.
+        ebpf_program_pinned_path: Option<Text<'a>>,
         /// The views of the kernel's programs that show it, if the IDR does not.
         ebpf_program_views: Option<&'a [EbpfProgramView]>,
     }
@@ -51,5 +55,9 @@ words! {
         Symbols = "symbols",
         /// A link or a descriptor that leads to it.
         Reference = "reference",
+        /// A place that runs it without a link: an interface, a filter, a control group or an event.
+        Attachment = "attachment",
+        /// A file of a bpffs.
+        Pin = "pin",
     }
 }

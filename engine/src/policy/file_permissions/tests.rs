@@ -132,6 +132,6 @@ fn what_gives_nobody_rights_is_an_event_if_it_is_wanted() {
     let mut config = PolicyConfig::default();
     config.set_enabled(Activity::FilePermissionsChanged, false);
     for what in [GrantedAccess::SetUid, GrantedAccess::Other] {
-        assert_eq!(records(what, mode::S_IFREG | 0o4755, true, config), [] as [Value; 0]);
+        assert_eq!(records(what, mode::S_IFREG | 0o4755, true, config.clone()), [] as [Value; 0]);
     }
 }

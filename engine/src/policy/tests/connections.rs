@@ -14,8 +14,9 @@ fn reader(thresholds: Thresholds, status: bool) -> Reader {
     config.set_enabled(Activity::TcpNetworkConnectionStatus, status);
     config.set_enabled(Activity::ProcessExecuted, false);
     config.thresholds = thresholds;
+    let wanted = config.wanted(config.thresholds);
     let mut reader = Reader::with(&limits(), config);
-    reader.state.set_thresholds(config.wanted(config.thresholds));
+    reader.state.set_thresholds(wanted);
     reader
 }
 

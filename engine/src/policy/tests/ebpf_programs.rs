@@ -5,6 +5,8 @@ use core::cell::Cell;
 use arrayvec::ArrayString;
 
 use super::*;
+use crate::policy::PolicyConfig;
+use crate::policy::exceptions::{Exception, Exceptions};
 use crate::state::bpf::{BpfLinkFacts, BpfProgramFacts};
 use crate::state::process::Process;
 use crate::time::RealTime;
@@ -202,6 +204,85 @@ fn a_dangerous_program_raises_an_alert_with_what_its_helpers_do() {
          signals to processes)"
     );
     assert_eq!(details(record, "process_details")["process_id"], 714);
+}
+
+/// The alerts about a dangerous program, with these exceptions and allowed tags. `is_held` is
+/// whether the process 714 has a descriptor of it.
+fn dangers(exceptions: Vec<Exception>, allowed_tags: &[[u8; 8]], is_held: bool) -> usize {
+    let mut config = PolicyConfig::default();
+    config.allowed_tags = allowed_tags.into();
+    let mut reader = Reader::with(&limits(), config);
+    reader.policy.set_exceptions(Arc::new(Exceptions::new(exceptions)));
+    reader.scan(&World::default().with(FakeProcess::new(714)));
+    let helpers = Some(BpfHelpers::SEND_SIGNAL);
+    let program = BpfProgramFacts::read(&BpfProgramRow { helpers, ..row() });
+    let (program, is_accepted) = (&program, Cell::new(false));
+    let found = records(&mut reader, |process| Change::BpfProgramDangerous {
+        program,
+        process: process.filter(|_| is_held),
+        is_accepted: &is_accepted,
+    });
+    assert!(is_accepted.get());
+    found.len()
+}
+
+#[test]
+fn a_program_with_an_allowed_tag_raises_no_alert() {
+    assert_eq!(dangers(Vec::new(), &[[0; 8], [0xa5; 8]], true), 0);
+    assert_eq!(dangers(Vec::new(), &[[0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0]], true), 1);
+}
+
+/// The kernel remembers no loader, so only its tag names a program that no process holds.
+#[test]
+fn an_exception_covers_a_program_only_while_a_process_holds_it() {
+    let exception = || Exception {
+        activity: Activity::EbpfProgramDangerous,
+        process_executable_path: None,
+        process_name: None,
+        user_id: Some(0),
+        container: None,
+        image: None,
+        address: None,
+        command_line: None,
+        kernel_module_name: None,
+        reason: "it is known".into(),
+        until: None,
+    };
+    assert_eq!(dangers(vec![exception()], &[], true), 0);
+    assert_eq!(dangers(vec![exception()], &[], false), 1);
+    assert_eq!(dangers(Vec::new(), &[[0xa5; 8]], false), 0);
+}
+
+/// The alerts about a program that a process holds.
+fn denials(process_id: u32, helpers: BpfHelpers) -> Vec<Value> {
+    let mut reader = Reader::new(&limits());
+    reader.scan(&World::default().with(FakeProcess::new(process_id)));
+    let program = BpfProgramFacts::read(&BpfProgramRow { helpers: Some(helpers), ..row() });
+    let Reader { state, snapshot, policy, producer, consumer, now, .. } = &mut reader;
+    let mut processes = state.processes().map(|(_, process)| process);
+    let process = processes.find(|process| process.process_id() == process_id);
+    assert!(process.is_some());
+    let (program, is_accepted) = (&program, Cell::new(false));
+    let change = Change::BpfProgramDangerous { program, process, is_accepted: &is_accepted };
+    policy.reporter(producer).change(&state.scan_context(snapshot, *now), &change);
+    producer.flush();
+    assert!(is_accepted.get());
+    let mut records = records_of(consumer);
+    records.retain(|record| record["activity_data"]["name"] == "ebpf_program_dangerous");
+    records
+}
+
+#[test]
+fn a_program_that_denies_is_reported_unless_process_1_holds_it() {
+    let found = denials(714, BpfHelpers::DENIES);
+    assert_eq!(
+        found[0]["detection"]["reason"],
+        "the program of eBPF file_open (number 17, type lsm, tag a5a5a5a5a5a5a5a5) denies what \
+         processes do (it returns an error to LSM)"
+    );
+    assert_eq!(denials(1, BpfHelpers::DENIES), [] as [Value; 0]);
+    let both = BpfHelpers::DENIES.with(BpfHelpers::SEND_SIGNAL);
+    assert_eq!(denials(1, both).len(), 1);
 }
 
 /// What a loader loads again is the same; another program is not.

@@ -24,6 +24,8 @@ pub(super) struct BpfRead {
     pub(super) is_complete: bool,
     /// The same of the IDR of links.
     pub(super) has_links: bool,
+    /// Whether all places were read that have programs without a link.
+    pub(super) has_attachments: bool,
     /// Whether the scan has looked at all descriptors. A light scan leaves those of processes that
     /// rest.
     pub(super) has_descriptors: bool,
@@ -43,6 +45,7 @@ impl BpfRead {
         Self {
             is_complete: complete & bpf_view::PROGRAM_IDR != 0,
             has_links: complete & bpf_view::LINK_IDR != 0,
+            has_attachments: complete & bpf_view::ATTACHMENT != 0,
             has_descriptors: !snapshot.is_light && !snapshot.is_partial(),
             is_quiet: quiet,
             counts: snapshot.counts(),

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayString;
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::bpf_attach::attachment_kind;
 use panoptes_tables::Index;
 
 use super::watch::{NOTHING, Watch, at_once, limits, next_scan};
@@ -9,10 +10,12 @@ use super::world::{BOOT_NS, two_processes};
 use crate::state::bpf::{BPF_LINKS_TRACKED_MAX, BPF_PROGRAMS_TRACKED_MAX};
 use crate::state::{Change, ScanContext, StateSettings};
 use crate::time::SECOND_NS;
-use crate::walk::bpf_view::{LINK_IDR, MAP_IDR, PROGRAM_IDR as IDR, REFERENCE, SYMBOLS};
+use crate::walk::bpf_view::{
+    ATTACHMENT, LINK_IDR, MAP_IDR, PROGRAM_IDR as IDR, REFERENCE, SYMBOLS,
+};
 use crate::walk::{BpfHelpers, BpfLinkRow, BpfProgramRow, BpfTarget, MemoryCopyMode, ProcessRow};
 
-const ALL: u16 = IDR | SYMBOLS | MAP_IDR | LINK_IDR;
+const ALL: u16 = IDR | SYMBOLS | MAP_IDR | LINK_IDR | ATTACHMENT;
 
 /// A program with a number, in the IDR and the list of symbols.
 fn program(id: u32, name: &str) -> BpfProgramRow {
@@ -250,6 +253,79 @@ fn a_link_that_has_lost_its_place_in_two_reads_is_detached_once() {
     }
 }
 
+/// A program that is attached to an interface by netlink.
+fn attachment(program: &BpfProgramRow) -> BpfLinkRow {
+    BpfLinkRow {
+        address: KernelVa(0x1234_5678 ^ program.address.0),
+        id: 0,
+        kind: attachment_kind::XDP,
+        target: BpfTarget::Device(2),
+        views: ATTACHMENT,
+        ..link(0, program)
+    }
+}
+
+#[test]
+fn a_program_in_a_place_without_a_link_is_attached_and_detached() {
+    let (one, two) = (program(1, "one"), program(2, "two"));
+    let mut watch = after(&[one, two], &[attachment(&one)]);
+    let both = [attachment(&one), attachment(&two)];
+    assert_eq!(show(&mut watch, &[one, two], &both), ["+link 0 of program two 2"]);
+    assert_eq!(show(&mut watch, &[one, two], &both), NOTHING);
+    // Attachments change while nothing is loaded, so one quiet read proves nothing.
+    assert_eq!(show(&mut watch, &[one, two], &both[..1]), NOTHING);
+    assert_eq!(show(&mut watch, &[one, two], &both[..1]), ["-link 0 of program two 2"]);
+    let partial = FakeRead { complete: ALL & !ATTACHMENT, ..FakeRead::of(&[one, two], &[]) };
+    for _ in 0..3 {
+        assert_eq!(scan(&mut watch, &partial), NOTHING, "not all places were read");
+    }
+    assert_eq!(show(&mut watch, &[one, two], &both[..1]), NOTHING);
+    let without_links = FakeRead { complete: ALL & !LINK_IDR, ..partial };
+    assert_eq!(scan(&mut watch, &without_links), NOTHING);
+    assert_eq!(scan(&mut watch, &without_links), ["-link 0 of program one 1"]);
+}
+
+/// A light scan leaves descriptors of processes that rest.
+#[test]
+fn a_performance_event_ends_where_all_descriptors_were_looked_at() {
+    let one = program(1, "one");
+    let event = BpfLinkRow { kind: attachment_kind::PERF_EVENT, ..attachment(&one) };
+    let mut watch = after(&[one], &[event]);
+    let light = FakeRead { is_light: true, ..FakeRead::of(&[one], &[]) };
+    for _ in 0..3 {
+        assert_eq!(scan(&mut watch, &light), NOTHING);
+    }
+    assert_eq!(show(&mut watch, &[one], &[]), NOTHING);
+    assert_eq!(show(&mut watch, &[one], &[]), ["-link 0 of program one 1"]);
+}
+
+#[test]
+fn an_attachment_ends_with_its_program() {
+    let one = program(1, "one");
+    let mut watch = after(&[one], &[attachment(&one)]);
+    let lines = show(&mut watch, &[], &[]);
+    assert_eq!(lines, ["-link 0 of program one 1", "-program one 1"]);
+}
+
+#[test]
+fn the_baseline_lasts_until_a_read_has_seen_all_places() {
+    let one = program(1, "one");
+    let mut watch = Watch::quiet();
+    let part = FakeRead { complete: ALL & !ATTACHMENT, ..FakeRead::of(&[one], &[]) };
+    assert_eq!(scan(&mut watch, &part), NOTHING);
+    assert_eq!(show(&mut watch, &[one], &[attachment(&one)]), NOTHING);
+}
+
+#[test]
+fn a_program_that_only_a_place_shows_is_hidden() {
+    let one = program(1, "one");
+    let mut watch = after(&[one], &[attachment(&one)]);
+    let hidden = shown_by(one, ATTACHMENT);
+    assert_eq!(show(&mut watch, &[hidden], &[attachment(&one)]), NOTHING);
+    let lines = show(&mut watch, &[hidden], &[attachment(&one)]);
+    assert_eq!(lines, ["hidden program one 1 0x20 2"]);
+}
+
 #[test]
 fn a_hidden_program_is_reported_in_the_second_quiet_read_once() {
     let one = program(1, "one");
@@ -403,6 +479,17 @@ fn a_dangerous_program_is_reported_once_whenever_its_helpers_are_known() {
     for programs in [[signals(one), unknown], [signals(one), signals(two)]] {
         assert_eq!(show(&mut watch, &programs, &[]), NOTHING);
     }
+}
+
+#[test]
+fn a_program_that_denies_is_reported_when_all_descriptors_were_looked_at() {
+    let denies = BpfProgramRow { helpers: Some(BpfHelpers::DENIES), ..program(1, "one") };
+    let mut watch = after(&[], &[]);
+    let light = FakeRead { is_light: true, ..FakeRead::of(&[denies], &[]) };
+    assert_eq!(scan(&mut watch, &light), ["+program one 1"]);
+    let held = BpfProgramRow { holder: holder(1), ..denies };
+    assert_eq!(show(&mut watch, &[held], &[]), ["dangerous program one 1 0x8 by 100"]);
+    assert_eq!(show(&mut watch, &[held], &[]), NOTHING);
 }
 
 /// The changes of alerts that are accepted in the third of four updates.

@@ -1,5 +1,8 @@
 //! Programs, maps and links in views that agree, and in views that lie, end early or never end.
 
+mod attachments;
+mod pins;
+
 use panoptes_decoders::kernel::super_block::magic;
 
 use super::*;
@@ -7,7 +10,11 @@ use crate::walk::snapshot::{DentryRow, FileRow, InodeRow, SuperBlockRow};
 use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
 use crate::walk::{BpfHelpers, BpfLinkRow, BpfScan, BpfTarget, ScanPart, Scope};
 
-const ALL: u16 = bpf_view::PROGRAM_IDR | bpf_view::SYMBOLS | bpf_view::MAP_IDR | bpf_view::LINK_IDR;
+const ALL: u16 = bpf_view::PROGRAM_IDR
+    | bpf_view::SYMBOLS
+    | bpf_view::MAP_IDR
+    | bpf_view::LINK_IDR
+    | bpf_view::ATTACHMENT;
 /// `BPF_PROG_TYPE_KPROBE` (include/uapi/linux/bpf.h).
 const KPROBE: u64 = 2;
 const CALL_BASE: u64 = 0xffff_ffff_8100_0000;
@@ -478,6 +485,25 @@ fn helpers_are_found_in_the_instructions_once() {
     let aux = scene.aux(programs[2]);
     scene.memory.set(aux, "bpf_prog_aux", "id", 77);
     assert_eq!(helpers(scene.read())[2], BpfHelpers::PROBE_WRITE_USER);
+}
+
+#[test]
+fn only_a_program_of_lsm_that_returns_an_error_denies() {
+    // `r0 = -1`
+    const ERROR: u64 = 0xb7 | 0xffff_ffff << 32;
+    let mut scene = BpfScene::new(3);
+    let programs = scene.programs.clone();
+    for &program in &programs {
+        scene.memory.room(1024);
+        scene.memory.put(program + 1024, ERROR);
+        scene.memory.set(program, "bpf_prog", "type", 29);
+        scene.memory.set(program, "bpf_prog", "expected_attach_type", 27);
+        scene.memory.set(program, "bpf_prog", "len", 2);
+    }
+    scene.memory.set(programs[1], "bpf_prog", "expected_attach_type", 43);
+    scene.memory.put(programs[2] + 1024, 0xb7);
+    let helpers: Vec<_> = scene.read().programs.iter().map(|row| row.helpers.unwrap()).collect();
+    assert_eq!(helpers, [BpfHelpers::DENIES, BpfHelpers::default(), BpfHelpers::default()]);
 }
 
 #[test]

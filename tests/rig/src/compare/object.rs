@@ -102,6 +102,8 @@ impl Key {
                 format!("{} {}", text("source_ip_address"), text("destination_ip_address")),
             ),
             "container" => (Vec::new(), text("container_cgroup_path")),
+            // No list of the kernel has them.
+            "ebpf_object" if text("ebpf_object") == "attachment" => return None,
             "ebpf_object" => (vec![or_none(number("ebpf_id"))], text("ebpf_object")),
             "kernel_module" => (Vec::new(), text("kernel_module_name")),
             "interface" => (

@@ -43,6 +43,11 @@ impl Row {
 /// Keys that tests with values of their own show.
 const ROWS: &[Row] = &[
     row("service.guest_users", "", "a_guest_whose_user_is_not_allowed_any_more_is_given_up"),
+    row(
+        "default.events.ebpf_program_dangerous.allowed_tags",
+        "",
+        "allowed_programs_are_named_by_their_tags",
+    ),
     row("auto_scan", "", "found_guests_end_with_auto_scan"),
     row("auto_scan.include", "", OF_GUESTS),
     row("auto_scan.include[0].name", "", OF_GUESTS),
