@@ -281,6 +281,7 @@ fn ebpf_program(text: Text<'_>, number: u64) -> EbpfProgramDetails<'_> {
         ebpf_program_attach_type: Some("trace_kprobe_multi".into()),
         ebpf_program_attach_target: Some(text),
         ebpf_program_link_id: Some(number as u32),
+        ebpf_program_pinned_path: Some(text),
         ebpf_program_views: Some(EbpfProgramView::ALL),
     }
 }

@@ -81,7 +81,8 @@ fn check_calls(cx: &mut CheckContext<'_>, cursor: &mut Cursor, table: KernelVa) 
         let key = call.key.map(|field| view.pointer(field));
         let has_key = key.is_some_and(|key| cx.kernel().space.image.contains(&key.0));
         let has_code = cx.owner_of(trampoline) == Owner::Kernel;
-        if !has_code && !(has_key && trampoline.is_null()) {
+        let is_last = !has_code && (!has_key || !trampoline.is_null());
+        if is_last {
             return Progress::Done;
         }
         cx.checked(check, 1);

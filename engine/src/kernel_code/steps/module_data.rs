@@ -50,12 +50,11 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         if !cx.has_budget() {
             return Progress::More;
         }
-        match read_module(cx, address) {
-            Some(module) => check_next(cx, cursor, &module),
-            None => {
-                cx.unread(CHECK);
-                next_module(cursor);
-            }
+        if let Some(module) = read_module(cx, address) {
+            check_next(cx, cursor, &module);
+        } else {
+            cx.unread(CHECK);
+            next_module(cursor);
         }
     }
     Progress::Done
@@ -203,7 +202,9 @@ mod tests {
     fn data_that_leads_to_the_start_of_a_module_is_ignored() {
         let (mut scene, [data, ..]) = scene();
         let stray = scene.stray_code();
-        [8, 16].iter().for_each(|offset| scene.put(data + offset, stray + 64 - offset));
+        for offset in [8, 16] {
+            scene.put(data + offset, stray + 64 - offset);
+        }
         let mut module = MODULE.get();
         module.starts[1] = [data, data + 16];
         MODULE.set(module);
