@@ -147,16 +147,16 @@ pub const CLS_BPF_LINK: u64 = 8;
 /// How the kernel attaches a program where no link does. The numbers follow those of the types of
 /// links (`enum bpf_link_type`, include/uapi/linux/bpf.h), which stay below 256.
 pub mod attachment_kind {
-    /// By netlink.
+    /// Netlink sets it.
     pub const XDP: u32 = 256;
-    /// By `BPF_PROG_ATTACH`.
+    /// `BPF_PROG_ATTACH` sets it.
     pub const TCX: u32 = 257;
-    /// By a filter of `tc`.
+    /// A filter of `tc`.
     pub const TC_INGRESS: u32 = 258;
     pub const TC_EGRESS: u32 = 259;
-    /// By `BPF_PROG_ATTACH`.
+    /// `BPF_PROG_ATTACH` sets it.
     pub const CGROUP: u32 = 260;
-    /// By a call for a descriptor (`PERF_EVENT_IOC_SET_BPF`).
+    /// A call for a descriptor sets it (`PERF_EVENT_IOC_SET_BPF`).
     pub const PERF_EVENT: u32 = 261;
 }
 

@@ -395,7 +395,7 @@ impl MachineState {
         tracked.absent_reads = 0;
         let begins = is_listed && !tracked.is_announced;
         tracked.is_announced |= is_listed;
-        // Who holds it decides whether it is to be reported that it denies.
+        // Its holder decides whether it is to be reported that it denies.
         let is_known = facts.helpers != BpfHelpers::DENIES || at.has_descriptors;
         let is_dangerous = !facts.helpers.is_empty() && is_known && !tracked.is_danger_reported;
         if is_listed {

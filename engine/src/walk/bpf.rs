@@ -24,10 +24,10 @@ use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_tables::AddressMap;
 
 use super::bpf_rows::{
-    BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfMapRow, BpfProgramRow, TRACEPOINT_NAME_BYTES,
-    bpf_view,
+    BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfFileKind, BpfMapRow, BpfProgramRow,
+    TRACEPOINT_NAME_BYTES, bpf_view,
 };
-use super::bpf_walk::{BpfFileKind, BpfWalk};
+use super::bpf_walk::BpfWalk;
 use super::copied::MemoryCopyMode;
 use super::idr::IdrKind;
 use super::losses::WalkedStructure;

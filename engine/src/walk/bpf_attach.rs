@@ -1,11 +1,13 @@
 //! Programs of eBPF that are attached without a link: to network devices by XDP, tcx and `tc`, to
-//! control groups ([`super::bpf_groups`]), and to performance events by their descriptors.
+//! control groups ([`control_groups`]), and to performance events by their descriptors.
 //!
 //! Each one gets a row among the links. A place that is found through the one before it costs a
 //! round, so the places of the last read are read in one batch, and the lists are followed over
 //! these copies.
 //!
 //! Not here: filters of other chains than the first one, actions of `tc`, netkit and sockets.
+
+mod control_groups;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
@@ -17,14 +19,13 @@ use panoptes_decoders::kernel::bpf_link::link_kind;
 use panoptes_decoders::layout::{View, c_string, u64_at};
 use panoptes_tables::{AddressMap, HashKey, room};
 
-use super::bpf_groups::GroupWalk;
-use super::bpf_rows::{BpfLinkRow, BpfScan, BpfTarget, bpf_view};
-use super::bpf_walk::BpfFile;
+use super::bpf_rows::{BpfFile, BpfLinkRow, BpfScan, BpfTarget, bpf_view};
 use super::losses::WalkedStructure;
 use super::memory::visit;
 use super::snapshot::Index;
 use super::{ScannedMemory, Walker, fetch, fetch_each};
 use crate::address::MemoryReader;
+use control_groups::GroupWalk;
 
 /// Maximum number of network devices whose programs are looked for.
 const DEVICES_MAX: usize = 1024;
@@ -372,10 +373,17 @@ impl Walker {
                 add_attachment(scan, &mut bpf.links, &attachment);
             }
         });
+        is_whole & self.read_filters_of_tcx(memory)
+    }
+
+    /// Replaces the places of the addresses of filters by these addresses.
+    fn read_filters_of_tcx(&mut self, memory: &mut ScannedMemory<'_>) -> bool {
+        let AttachWalk { sides, bases, .. } = &mut self.bpf.attach;
         let push = |reader: &mut MemoryReader, space: &_, side: &DeviceSide| {
             reader.push_bytes(space, side.at, 8)
         };
         sides.clear();
+        let mut is_whole = true;
         fetch_each(&mut self.reader, memory, bases, push, |index, bytes| {
             let filters = bytes.map(|bytes| KernelVa(u64_at(bytes, 0)));
             is_whole &= filters.is_some();

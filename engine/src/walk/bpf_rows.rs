@@ -188,6 +188,24 @@ pub struct BpfPinRow {
     pub path: ArrayString<BPF_PIN_PATH_BYTES>,
 }
 
+/// What an open file leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum BpfFileKind {
+    Program,
+    Map,
+    Link,
+    /// A performance event, which may have a program.
+    Event,
+}
+
+/// An open file that leads to eBPF.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BpfFile {
+    pub(super) kind: BpfFileKind,
+    pub(super) object: KernelVa,
+    pub(super) process: Option<Index<ProcessRow>>,
+}
+
 /// What a scan has read of eBPF.
 #[derive(Debug)]
 pub struct BpfScan {

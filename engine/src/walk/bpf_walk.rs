@@ -8,12 +8,13 @@ use panoptes_tables::{AddressMap, HashKey, room};
 use super::bpf_attach::AttachWalk;
 use super::bpf_pins::PinWalk;
 use super::bpf_rows::{
-    BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfHelpers, BpfLinkRow, BpfProgramRow, BpfScan,
+    BPF_LINKS_MAX, BPF_MAPS_MAX, BPF_PROGRAMS_MAX, BpfFile, BpfFileKind, BpfHelpers, BpfLinkRow,
+    BpfProgramRow, BpfScan,
 };
 use super::losses::WalkedStructure;
 use super::machine_row::BpfMarks;
 use super::module_details::text_of;
-use super::snapshot::{DentryRow, FileRow, Index, ProcessRow};
+use super::snapshot::{DentryRow, FileRow, Index};
 
 /// Number of successive scans that read eBPF because the last read found something unsettled: a
 /// program that a view lacks, or whose helpers are unknown. After them, whole scans do.
@@ -116,24 +117,6 @@ impl KnownBpf {
     }
 }
 
-/// What an open file leads to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum BpfFileKind {
-    Program,
-    Map,
-    Link,
-    /// A performance event, which may have a program.
-    Event,
-}
-
-/// An open file that leads to eBPF.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BpfFile {
-    pub(super) kind: BpfFileKind,
-    pub(super) object: KernelVa,
-    pub(super) process: Option<Index<ProcessRow>>,
-}
-
 /// What a program leads to. There is one for each row of a program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProgramParts {
@@ -204,6 +187,19 @@ impl BpfWalk {
             lone_reads_left: 0,
             undecoded: None,
         }
+    }
+
+    /// Forgets what is known of a system.
+    pub(super) fn forget(&mut self) {
+        self.known.forget();
+        self.attach.forget();
+        self.pins.forget();
+    }
+
+    /// Forgets the descriptors of the last scan.
+    pub(super) fn begin_scan(&mut self) {
+        self.files.clear();
+        self.events.clear();
     }
 
     pub(super) fn begin(&mut self) {

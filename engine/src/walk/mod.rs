@@ -11,7 +11,6 @@
 
 mod bpf;
 mod bpf_attach;
-mod bpf_groups;
 mod bpf_helpers;
 mod bpf_links;
 mod bpf_pins;
@@ -467,9 +466,7 @@ impl Walker {
     pub fn forget(&mut self) {
         self.interface_age = 0;
         self.modules.known.forget();
-        self.bpf.known.forget();
-        self.bpf.attach.forget();
-        self.bpf.pins.forget();
+        self.bpf.forget();
         self.net_ages.clear();
         self.ring_slots.clear();
         self.hints.forget();
@@ -488,8 +485,7 @@ impl Walker {
         (self.scratch.space_turn, self.scratch.table_turn) =
             (RowRotation::default(), RowRotation::default());
         self.scratch.rings.clear();
-        self.bpf.files.clear();
-        self.bpf.events.clear();
+        self.bpf.begin_scan();
         self.hints.begin_scan();
     }
 }

@@ -70,8 +70,8 @@ words! {
         Program = "program",
         Map = "map",
         Link = "link",
-        /// A program in a place without a link: an interface, a filter of `tc`, a control group or a
-        /// performance event.
+        /// A program in a place without a link: an interface, a filter of `tc`, a control group or
+        /// a performance event.
         Attachment = "attachment",
     }
 }

@@ -55,7 +55,8 @@ words! {
         Symbols = "symbols",
         /// A link or a descriptor that leads to it.
         Reference = "reference",
-        /// A place that runs it without a link: an interface, a filter, a control group or an event.
+        /// A place that runs it without a link: an interface, a filter, a control group or an
+        /// event.
         Attachment = "attachment",
         /// A file of a bpffs.
         Pin = "pin",

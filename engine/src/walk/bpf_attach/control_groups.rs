@@ -1,24 +1,24 @@
 //! Programs of eBPF that are attached to control groups without a link, in the hierarchy of the
 //! second version. The others have no programs.
 //!
-//! Not here: how their rows are made ([`super::bpf_attach`]).
+//! Not here: how their rows are made ([`super`]).
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::bpf_attach::{BpfCgroup, PROGRAMS_OF_PLACE_MAX, attachment_kind};
-use panoptes_decoders::layout::View;
+use panoptes_decoders::layout::{View, u64_at};
 use panoptes_tables::{AddressMap, HashKey, room};
 
-use super::bpf_attach::{Attachment, add_attachment, lone_reads};
-use super::bpf_rows::BpfTarget;
-use super::losses::WalkedStructure;
-use super::memory::visit;
-use super::{ScannedMemory, Walker, fetch, fetch_each};
+use super::{Attachment, add_attachment, lone_reads};
 use crate::address::MemoryReader;
+use crate::walk::bpf_rows::BpfTarget;
+use crate::walk::losses::WalkedStructure;
+use crate::walk::memory::visit;
+use crate::walk::{ScannedMemory, Walker, fetch, fetch_each};
 
 /// Maximum number of control groups whose programs are looked for. systemd makes some 200, and a
 /// runtime of containers two for each of them.
-const GROUPS_MAX: usize = 4096;
+const CONTROL_GROUPS_MAX: usize = 4096;
 /// Maximum number of lists of programs that are followed at a time.
 const LISTS_MAX: usize = 4096;
 
@@ -45,7 +45,7 @@ struct GroupList {
 
 /// What reads of control groups use, and the groups that the last one has seen.
 #[derive(Debug)]
-pub(super) struct GroupWalk {
+pub(in crate::walk) struct GroupWalk {
     known: Vec<KernelVa>,
     groups: Vec<AttachedGroup>,
     /// Positions in `groups`, by their links.
@@ -58,19 +58,22 @@ pub(super) struct GroupWalk {
 }
 
 impl GroupWalk {
-    pub(super) fn new(key: HashKey) -> Self {
+    pub(in crate::walk) fn new(key: HashKey) -> Self {
         Self {
-            known: room::list(GROUPS_MAX),
-            groups: room::list(2 * GROUPS_MAX),
-            by_link: AddressMap::new(2 * GROUPS_MAX, key.derive("walk: groups of programs")),
-            listed: room::list(GROUPS_MAX),
+            known: room::list(CONTROL_GROUPS_MAX),
+            groups: room::list(2 * CONTROL_GROUPS_MAX),
+            by_link: AddressMap::new(
+                2 * CONTROL_GROUPS_MAX,
+                key.derive("walk: groups of programs"),
+            ),
+            listed: room::list(CONTROL_GROUPS_MAX),
             lists: room::list(LISTS_MAX),
             more: room::list(LISTS_MAX),
             is_read: false,
         }
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(in crate::walk) fn forget(&mut self) {
         self.known.clear();
         self.is_read = false;
     }
@@ -133,7 +136,7 @@ impl Heads {
 impl Walker {
     /// Adds rows of the programs of control groups. Returns whether all groups were read; also if
     /// the kernel has no such programs, or where they are is unknown.
-    pub(super) fn read_groups(&mut self, memory: &mut ScannedMemory<'_>) -> bool {
+    pub(in crate::walk) fn read_groups(&mut self, memory: &mut ScannedMemory<'_>) -> bool {
         let (layouts, symbols) = (&memory.kernel.layouts, &memory.kernel.symbols);
         let all = layouts.bpf_cgroup.zip(layouts.bpf_cgroup_root.zip(symbols.cgrp_dfl_root));
         let Some((layout, (root, symbol))) = all else { return true };
@@ -170,7 +173,7 @@ impl Walker {
         layout: &BpfCgroup,
         first: KernelVa,
     ) -> Result<(), EarlyStop> {
-        let mut left = lone_reads(self.bpf.attach.groups.is_read, GROUPS_MAX);
+        let mut left = lone_reads(self.bpf.attach.groups.is_read, CONTROL_GROUPS_MAX);
         self.follow_group(memory, layout, first, &mut left)?;
         let mut turn = 0;
         while let Some(&position) = self.bpf.attach.groups.listed.get(turn) {
@@ -197,7 +200,7 @@ impl Walker {
     ) -> Result<KernelVa, EarlyStop> {
         visit(&mut self.visited, address)?;
         let walk = &mut self.bpf.attach.groups;
-        let limit = EarlyStop::TooLong { limit: GROUPS_MAX as u32 };
+        let limit = EarlyStop::TooLong { limit: CONTROL_GROUPS_MAX as u32 };
         let link = address.plus(layout.sibling.offset.into());
         let position = if let Some(position) = walk.by_link.get(link.0) {
             position
@@ -252,7 +255,7 @@ impl Walker {
                     return;
                 };
                 let view = View::new(bytes);
-                let mut next = KernelVa(panoptes_decoders::layout::u64_at(bytes, 0));
+                let mut next = KernelVa(u64_at(bytes, 0));
                 if round > 0 {
                     next = KernelVa(view.u64_at(entry.node, 0));
                     if view.pointer(entry.link).is_null() {
