@@ -124,7 +124,7 @@ fn act(
         Means::Hidden(module) => load(guest, kind, module, "1"),
         Means::Shown(module) => load(guest, kind, module, "0"),
         Means::Patch(what) => {
-            let hidden = before.iter().find(|it| !it.code.is_empty() && it.kind.hides());
+            let hidden = before.iter().find(|it| !it.code.is_empty() && it.kind.hides_code());
             let target = hidden.map(|it| it.code.start);
             patch(guest, what, target, host).map(|()| 0..0)
         }
@@ -225,14 +225,21 @@ impl Outcome {
         self.reported = Some(arrival.at - self.begin);
         self.rounds = arrival.record["detection"]["scans_confirmed"].as_u64().unwrap_or(0);
         let named = subjects(&arrival.record);
-        if !named.contains(self.kind.subject) {
-            self.other_subject = Some(named);
+        let owner = &arrival.record["activity_data"]["kernel_code_details"]["kernel_code_owner"];
+        let is_owner_right = match self.kind.means {
+            // The target of changed text is its own.
+            Means::Hidden(_) => owner == "nobody" || self.kind.check == "kernel_text",
+            Means::Shown(module) => arrival.record.to_string().contains(module),
+            Means::Patch(_) => true,
+        };
+        if !named.contains(self.kind.subject) || !is_owner_right {
+            self.other_subject = Some(format!("{named}; owner {owner}"));
         }
     }
 
     fn is_reported_by(&self, record: &Value) -> bool {
         let activity = &record["activity_data"];
-        let (Means::Hidden(module) | Means::Shown(module)) = self.kind.means else {
+        let Some(module) = self.kind.module() else {
             // Addresses of a patch are known by their symbol.
             return check_of(record) == self.kind.check
                 && subjects(record).contains(self.kind.subject);
@@ -267,9 +274,12 @@ impl Outcome {
     fn explains(&self, record: &Value) -> bool {
         let (check, details) = (check_of(record), &record["activity_data"]["kernel_code_details"]);
         if record["activity_data"]["name"] == MODULE_HIDDEN {
-            return self.kind.hides();
+            let name = &record["activity_data"]["kernel_module_details"]["kernel_module_name"];
+            let is_hidden = self.kind.hides_code() || self.kind.check == MODULE_HIDDEN;
+            let is_renamed = self.kind.name == "namesake" && name == "can_raw";
+            return is_hidden && (is_renamed || self.kind.module().is_some_and(|it| name == it));
         }
-        if check == "executable_pages" && self.kind.hides() {
+        if check == "executable_pages" && self.kind.hides_code() {
             return self.has(&details["kernel_code_address"]);
         }
         self.kind.also.contains(&check) || self.is_reported_by(record)

@@ -86,9 +86,17 @@ impl Kind {
         names.iter().map(find).collect()
     }
 
-    /// Whether its module leaves a list.
-    pub const fn hides(&self) -> bool {
-        matches!(self.means, Means::Hidden(_)) || self.check.len() == MODULE_HIDDEN.len()
+    /// Its module; `None` for a patch.
+    pub const fn module(&self) -> Option<&'static str> {
+        match self.means {
+            Means::Hidden(module) | Means::Shown(module) => Some(module),
+            Means::Patch(_) => None,
+        }
+    }
+
+    /// Whether its module's code has no owner afterwards.
+    pub fn hides_code(&self) -> bool {
+        matches!(self.means, Means::Hidden(_)) || self.name == "hidden_list"
     }
 }
 

@@ -79,11 +79,7 @@ pub(super) const KINDS: &[Kind] = &[
         also: &["read_only_data", "read_only_pointers"],
         ..hidden("interrupt", "interrupt_descriptors", "")
     },
-    Kind {
-        means: Means::Shown("hook_half"),
-        also: &["executable_pages"],
-        ..hidden("hidden_list", MODULE_HIDDEN, "")
-    },
+    Kind { means: Means::Shown("hook_half"), ..hidden("hidden_list", MODULE_HIDDEN, "") },
     Kind { means: Means::Shown("hook_bare"), ..hidden("hidden_sysfs", MODULE_HIDDEN, "") },
     Kind {
         means: Means::Shown("hook_listed"),
