@@ -3,6 +3,7 @@
 //! Needs make and gcc. Newer kernels than the host's release expect a newer compiler and a newer C
 //! library: scripts stand in for both. Loading a module is the test's own work.
 
+use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,7 @@ pub fn build(flavor: Flavor, folder: &Path, sources: &[Source<'_>]) -> Result<Pa
     for (name, text) in sources {
         cache::write(&place.join(name), text.as_bytes())?;
         if let Some(stem) = name.strip_suffix(".c") {
-            objects.push_str(&format!(" {stem}.o"));
+            let _ = write!(objects, " {stem}.o");
         }
     }
     cache::write(&place.join("Kbuild"), format!("{objects}\n").as_bytes())?;
