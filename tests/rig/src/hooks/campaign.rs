@@ -273,6 +273,11 @@ impl Outcome {
     /// Whether an alert is about what this kind has done.
     fn explains(&self, record: &Value) -> bool {
         let (check, details) = (check_of(record), &record["activity_data"]["kernel_code_details"]);
+        // More alerts of the same cause: modules that hide, mostly.
+        if record["activity_data"]["name"] == "alerts_summed_up" {
+            let summed = &record["activity_data"]["system_activity_details"]["activity"];
+            return summed == MODULE_HIDDEN && self.kind.hides_code();
+        }
         if record["activity_data"]["name"] == MODULE_HIDDEN {
             let name = &record["activity_data"]["kernel_module_details"]["kernel_module_name"];
             let is_hidden = self.kind.hides_code() || self.kind.check == MODULE_HIDDEN;

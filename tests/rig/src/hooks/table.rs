@@ -9,13 +9,17 @@ const fn hidden(name: &'static str, check: &'static str, subject: &'static str) 
     Kind { name, means, check, subject, also: &[], missing: &[] }
 }
 
-/// All kinds. Those that need what is shipped to compare with are last: rounds see that first.
+/// All kinds. The first two come before other modules hide: more alerts of one cause are summed up.
+/// Those that need what is shipped to compare with are last: rounds see that first.
 pub(super) const KINDS: &[Kind] = &[
+    Kind { means: Means::Shown("hook_half"), ..hidden("hidden_list", MODULE_HIDDEN, "") },
+    Kind { means: Means::Shown("hook_bare"), ..hidden("hidden_sysfs", MODULE_HIDDEN, "") },
     hidden("none", "executable_pages", ""),
     hidden("ftrace", "ftrace_handlers", "__x64_sys_getdents64"),
     hidden("kprobe", "kprobes", "filldir64"),
     hidden("kretprobe", "kprobes", "filldir64"),
-    hidden("tracepoint", "tracepoints", "sys_enter"),
+    // A static call of the tracepoint leads there, too.
+    Kind { also: &["writable_pointers"], ..hidden("tracepoint", "tracepoints", "sys_enter") },
     hidden("netfilter", "netfilter_hooks", ""),
     hidden("all_packets", "packet_types", ""),
     hidden("packet_type", "packet_types", ""),
@@ -29,7 +33,7 @@ pub(super) const KINDS: &[Kind] = &[
     hidden("proc_file", "proc_files", "hook"),
     hidden("binary_format", "binary_formats", ""),
     hidden("timer", "timers", ""),
-    hidden("work", "timers", ""),
+    hidden("work", "work_items", "delayed work"),
     hidden("thread", "kernel_threads", "kworker/u4:7"),
     hidden("line_discipline", "terminals", "line discipline"),
     hidden("family", "protocols", "network family"),
@@ -79,8 +83,6 @@ pub(super) const KINDS: &[Kind] = &[
         also: &["read_only_data", "read_only_pointers"],
         ..hidden("interrupt", "interrupt_descriptors", "")
     },
-    Kind { means: Means::Shown("hook_half"), ..hidden("hidden_list", MODULE_HIDDEN, "") },
-    Kind { means: Means::Shown("hook_bare"), ..hidden("hidden_sysfs", MODULE_HIDDEN, "") },
     Kind {
         means: Means::Shown("hook_listed"),
         ..hidden("listed_ftrace", "ftrace_handlers", "__x64_sys_getdents64")
