@@ -40,6 +40,8 @@ pub struct Outcome {
     pub failure: Option<String>,
     /// Addresses of its module's code; empty for a patch.
     code: Range<u64>,
+    /// The address of the bytes that it changed in the kernel's text or data; zero if unknown.
+    place: u64,
     begin: Instant,
     /// Time until it was reported.
     pub reported: Option<Duration>,
@@ -115,6 +117,7 @@ fn act(
         kind,
         failure: None,
         code: 0..0,
+        place: 0,
         begin: Instant::now(),
         reported: None,
         rounds: 0,
@@ -130,6 +133,12 @@ fn act(
         }
     };
     outcome.begin = Instant::now();
+    outcome.place = match kind.means {
+        Means::Patch(Patch::Bytes(symbol, offset, _)) => place_of(guest, symbol, offset),
+        // As in `hook_text` of the module.
+        Means::Hidden(_) if kind.name == "text" => place_of(guest, "machine_restart", 8),
+        _ => 0,
+    };
     match done {
         Ok(code) => outcome.code = code,
         Err(error) => outcome.failure = Some(error.to_string()),
@@ -198,6 +207,11 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The address at an offset of a symbol; zero if there is no such symbol.
+fn place_of(guest: &mut Guest, symbol: &str, offset: u64) -> u64 {
+    address_of(guest, symbol).map_or(0, |address| address.saturating_add(offset))
+}
+
 /// The address of a symbol, as the guest's `/proc/kallsyms` has it.
 fn address_of(guest: &mut Guest, symbol: &str) -> Result<u64> {
     let answer = guest.agent(&format!("run grep -m 1 ' {symbol}$' /proc/kallsyms"))?;
@@ -240,7 +254,9 @@ impl Outcome {
     fn is_reported_by(&self, record: &Value) -> bool {
         let activity = &record["activity_data"];
         let Some(module) = self.kind.module() else {
-            // Addresses of a patch are known by their symbol.
+            if self.place != 0 {
+                return check_of(record) == self.kind.check && self.is_changed_in(record);
+            }
             return check_of(record) == self.kind.check
                 && subjects(record).contains(self.kind.subject);
         };
@@ -253,7 +269,7 @@ impl Outcome {
         }
         let details = &activity["kernel_code_details"];
         match self.kind.check {
-            "kernel_text" => subjects(record).contains(self.kind.subject),
+            "kernel_text" => self.is_changed_in(record),
             "direct_map" => true,
             _ => ["kernel_code_target", "kernel_code_address"]
                 .iter()
@@ -263,11 +279,21 @@ impl Outcome {
 
     /// Whether an address of a record is in the module's code.
     fn has(&self, address: &Value) -> bool {
-        let digits = address.as_str().and_then(|text| text.strip_prefix("0x"));
-        let address = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let address = number(address);
         // A page is reported from its beginning on.
         let pages = self.code.start & !0xfff..self.code.end.next_multiple_of(0x1000);
         address.is_some_and(|address| pages.contains(&address))
+    }
+
+    /// Whether the changed bytes are in the block that a record names by its first byte and its
+    /// size: only hashes of blocks are remembered.
+    fn is_changed_in(&self, record: &Value) -> bool {
+        let details = &record["activity_data"]["kernel_code_details"];
+        let start = number(&details["kernel_code_address"]);
+        let label = details["kernel_code_label"].as_str().unwrap_or_default();
+        let size = label.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+        let size: u64 = size.unwrap_or(1);
+        start.is_some_and(|start| (start..start.saturating_add(size)).contains(&self.place))
     }
 
     /// Whether an alert is about what this kind has done.
@@ -303,6 +329,12 @@ impl Outcome {
         let Kind { name, check, .. } = self.kind;
         format!("{name:<20} {:<8} {check:<26} {what}", flavor.name())
     }
+}
+
+/// An address of a record.
+fn number(address: &Value) -> Option<u64> {
+    let digits = address.as_str()?.strip_prefix("0x")?;
+    u64::from_str_radix(digits, 16).ok()
 }
 
 fn check_of(record: &Value) -> &str {

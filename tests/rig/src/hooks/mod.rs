@@ -26,11 +26,11 @@ pub const MODULES: [&str; 4] = ["hook", "hook_half", "hook_bare", "hook_listed"]
 /// How a kind is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Means {
-    /// By a module of that name, which then leaves the list and `/sys/module`.
+    /// A module of that name, which then leaves the list and `/sys/module`.
     Hidden(&'static str),
-    /// By a module that stays as it is.
+    /// A module that stays in both, unless the kind itself hides it from one.
     Shown(&'static str),
-    /// By a patch from outside.
+    /// A patch from outside.
     Patch(Patch),
 }
 

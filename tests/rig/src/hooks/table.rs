@@ -78,7 +78,7 @@ pub(super) const KINDS: &[Kind] = &[
         missing: &[Series::V5_10],
         ..hidden("dispatch", "system_call_dispatch", "x64_sys_call")
     },
-    hidden("text", "kernel_text", "machine_restart"),
+    hidden("text", "kernel_text", ""),
     Kind {
         also: &["read_only_data", "read_only_pointers"],
         ..hidden("interrupt", "interrupt_descriptors", "")
@@ -89,11 +89,11 @@ pub(super) const KINDS: &[Kind] = &[
     },
     Kind {
         means: Means::Patch(Patch::Bytes("native_machine_emergency_restart", 8, "31c0c3")),
-        ..hidden("patched_text", "kernel_text", "native_machine_emergency_restart")
+        ..hidden("patched_text", "kernel_text", "")
     },
     Kind {
         means: Means::Patch(Patch::Bytes("byte_rev_table", 0x80, "00")),
-        ..hidden("patched_data", "read_only_data", "byte_rev_table")
+        ..hidden("patched_data", "read_only_data", "")
     },
     Kind {
         means: Means::Patch(Patch::Pointer("sys_call_table", 236 * 8)),
