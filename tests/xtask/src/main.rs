@@ -37,6 +37,7 @@ mod hidden;
 mod human;
 mod image;
 mod install;
+mod integrity;
 mod kernels;
 mod limits;
 mod live;
@@ -114,6 +115,7 @@ enum Command {
     /// Builds the Debian package, and checks it by lintian where that is installed
     Package,
     Install(install::Options),
+    Integrity(integrity::Options),
     /// Tests what survives panics, in an optimised program that panics on purpose
     Panics,
     /// Builds the container image by its recipe with podman, and runs it
@@ -163,6 +165,7 @@ fn main() -> ExitCode {
         Command::Guest(options) => guest::run(options),
         Command::Package => package::run(),
         Command::Install(options) => install::run(&options),
+        Command::Integrity(options) => integrity::run(&options),
         Command::Panics => panics::run(),
         Command::Image => image::run(),
         Command::Arm64(options) => arm64::run(&options),

@@ -30,6 +30,8 @@ pub(crate) const AGAIN: Option<fn() -> Result<(), String>> = None;
 /// `show PID`: puts it back;
 /// `flip PID BITS`: flips BITS (hexadecimal) in its flags (`PF_*`);
 /// `postpone PID MILLISECONDS`: makes it begin so much later;
+/// `patch ADDRESS BYTES`: writes bytes (hexadecimal) to the kernel's image, at an address;
+/// `redirect FUNCTION CALLEE TARGET`: makes a call in a function lead elsewhere, by addresses;
 /// `set ADDRESS VALUE`: sets a kernel variable of four bytes, at an address (hexadecimal) as
 /// `/proc/kallsyms` has it.
 fn act(guest: &mut Guest, what: &str) -> Result<(), String> {
@@ -53,10 +55,19 @@ fn change(
     rest: &[&str],
 ) -> Result<(), String> {
     if let ("set", [value]) = (verb, rest) {
-        let address = u64::from_str_radix(object, 16).map_err(|e| format!("{object:?}: {e}"))?;
+        let address = address(object)?;
         let value = value.parse().map_err(|e| format!("{value:?}: {e}"))?;
         kernel.set(KernelVa(address), value);
         return Ok(());
+    }
+    if let ("patch", [bytes]) = (verb, rest) {
+        kernel.patch(KernelVa(address(object)?), &bytes_of(bytes)?);
+        return Ok(());
+    }
+    if let ("redirect", [callee, target]) = (verb, rest) {
+        let is_done =
+            kernel.redirect(KernelVa(address(object)?), address(callee)?, address(target)?);
+        return is_done.then_some(()).ok_or_else(|| "there is no such call".to_owned());
     }
     let pid = object.parse().map_err(|e| format!("{object:?} is no process id: {e}"))?;
     let mut hidden = HIDDEN.lock().map_err(|e| e.to_string())?;
@@ -86,6 +97,17 @@ fn change(
         _ => return Err(format!("unknown command: {verb} {}", rest.join(" "))),
     }
     Ok(())
+}
+
+fn address(digits: &str) -> Result<u64, String> {
+    u64::from_str_radix(digits, 16).map_err(|e| format!("{digits:?}: {e}"))
+}
+
+/// Bytes of two hexadecimal digits each.
+fn bytes_of(digits: &str) -> Result<Vec<u8>, String> {
+    let starts = (0..digits.len()).step_by(2);
+    let bytes = starts.map(|at| digits.get(at..at + 2).ok_or("a digit is missing"));
+    bytes.map(|pair| u8::from_str_radix(pair?, 16).map_err(|e| e.to_string())).collect()
 }
 
 fn view(name: &str) -> Result<From, String> {

@@ -1,19 +1,21 @@
 //! Integrity of the kernel's code: a healthy kernel of each series violates no check, and each way
 //! to hook the kernel is reported, with the check that it violates and the owner of the code.
 //!
-//! The module of `module/hook.c` hooks the kernel in one way at a time, and hides itself.
+//! The kinds are those of `panoptes_rig::hooks`. `cargo xtask integrity` tries all of them, also
+//! those that patch memory, and tells how long each takes.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::Instant;
 
-use panoptes_rig::{Flavor, Guest, gate};
+use panoptes_rig::hooks::{Kind, Means, SOURCES};
+use panoptes_rig::{Flavor, Guest, gate, kernel_module};
 use serde_json::Value;
 
 use crate::kernel::GuestKernel;
 use crate::record::{Record, list};
 use crate::watcher::{ASK, PATIENCE, Watch, Watcher};
-use crate::{barrier, hidden, inside, laws, module};
+use crate::{barrier, hidden, inside, laws};
 
 /// A module that guests load at boot, and that nothing in them uses.
 const MODULE: &str = "can_raw";
@@ -39,42 +41,6 @@ const CHECKS: &[&str] = &[
     "writable_executable_pages",
     "direct_map",
 ];
-
-/// A way to hook the kernel: its name in `hook.c`, and the checks that it violates when nobody owns
-/// the code.
-const KINDS: &[(&str, &[&str])] = &[
-    ("none", &["executable_pages"]),
-    ("ftrace", &["ftrace_handlers"]),
-    ("kprobe", &["kprobes"]),
-    ("kretprobe", &["kprobes"]),
-    ("tracepoint", &["tracepoints"]),
-    ("netfilter", &["netfilter_hooks"]),
-    ("all_packets", &["packet_types"]),
-    ("packet_type", &["packet_types"]),
-    ("keyboard", &["notifier_chains"]),
-    ("modules", &["notifier_chains"]),
-    ("devices", &["notifier_chains"]),
-    ("reboot", &["notifier_chains"]),
-    ("die", &["notifier_chains"]),
-    ("proc_file", &["proc_files"]),
-    ("seq_operations", &["read_only_pointers"]),
-    ("file_operations", &["read_only_pointers"]),
-    ("binary_format", &["binary_formats"]),
-    ("system_call_table", &["system_call_tables"]),
-    ("dispatch", &["system_call_dispatch"]),
-    ("text", &["kernel_text"]),
-    ("interrupt", &["interrupt_descriptors"]),
-    ("timer", &["timers"]),
-    ("work", &["timers"]),
-    ("thread", &["kernel_threads"]),
-    ("direct_map", &["direct_map"]),
-    ("writable_code", &["writable_executable_pages"]),
-];
-
-/// Kinds that a kernel has not: `x64_sys_call` came with the repairs of BHI.
-fn has_kind(flavor: Flavor, kind: &str) -> bool {
-    flavor != Flavor::V5_10 || kind != "dispatch"
-}
 
 fn details(record: &Record) -> &Value {
     record.details("kernel_code")
@@ -175,7 +141,7 @@ fn look_for(watcher: &Watcher, before: usize, matches: impl Fn(&Record) -> bool)
 /// Hooks a kernel in every way, one after the other. Each must be reported within two rounds.
 fn every_hook_is_reported(flavor: Flavor) {
     let folder = tempfile::tempdir().unwrap();
-    let hook = module::make(flavor, folder.path(), module::HOOK);
+    let hook = kernel_module::build(flavor, folder.path(), SOURCES).unwrap().join("hook.ko");
     let mut guest = inside::boot_with(flavor, |spec| {
         spec.files.push(("hook.ko".to_owned(), hook));
     });
@@ -184,19 +150,17 @@ fn every_hook_is_reported(flavor: Flavor) {
     barrier::passed(&mut guest, &watcher);
     guest.memory_is_patched();
     let mut missed = Vec::new();
-    for (kind, checks) in KINDS.iter().filter(|(kind, _)| has_kind(flavor, kind)) {
+    let is_done = |kind: &&Kind| kind.is_in(flavor) && matches!(kind.means, Means::Hidden(_));
+    for kind in Kind::ALL.iter().filter(is_done) {
+        let name = kind.name;
         let before = watcher.seen();
-        inside::run(&mut guest, &format!("insmod /hook.ko kind={kind} hides=1"));
-        let is_about = |record: &Record| {
-            details(record)["kernel_code_check"]
-                .as_str()
-                .is_some_and(|check| checks.contains(&check))
-        };
+        inside::run(&mut guest, &format!("insmod /hook.ko kind={name} hides=1"));
+        let is_about = |record: &Record| details(record)["kernel_code_check"] == kind.check;
         match look_for(&watcher, before, is_about) {
-            Some(alert) => println!("{kind}: {alert}"),
-            None => missed.push(*kind),
+            Some(alert) => println!("{name}: {alert}"),
+            None => missed.push(name),
         }
-        println!("{kind}: {:?}", checks_since(&watcher, before));
+        println!("{name}: {:?}", checks_since(&watcher, before));
     }
     let records = watcher.stop().records;
     laws::hold(&records);
@@ -211,8 +175,7 @@ fn every_hook_of_each_series_is_reported() {
     if !gate::is_long_allowed(name, "makes kernel modules, and takes minutes") {
         return;
     }
-    // Those whose modules a compiler of Debian 12 can build.
-    for flavor in [Flavor::V6_1, Flavor::V5_10] {
+    for &flavor in Flavor::EVERY_DAY {
         every_hook_is_reported(flavor);
     }
 }

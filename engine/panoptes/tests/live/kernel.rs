@@ -22,6 +22,9 @@ use panoptes_rig::Guest;
 use panoptes_sources::{FileSource, MachineSource as _, MemorySource as _};
 use panoptes_tables::HashKey;
 
+/// Bytes of a function that are searched for a call.
+const CODE_BYTES: usize = 0x8000;
+
 /// The kernel of one guest.
 pub(crate) struct GuestKernel {
     memory: File,
@@ -219,6 +222,30 @@ impl GuestKernel {
     #[allow(dead_code, reason = "the scenarios do it, the tests here do not")]
     pub(crate) fn set(&self, address: KernelVa, value: u32) {
         self.memory.write_all_at(&value.to_le_bytes(), self.offset(address)).unwrap();
+    }
+
+    /// Writes bytes to the kernel's image.
+    #[allow(dead_code, reason = "the campaign does it, the tests here do not")]
+    pub(crate) fn patch(&self, address: KernelVa, bytes: &[u8]) {
+        self.memory.write_all_at(bytes, self.offset(address)).unwrap();
+    }
+
+    /// Redirects the first call of `callee` in a function. Returns whether there is one.
+    #[allow(dead_code, reason = "the campaign does it, the tests here do not")]
+    pub(crate) fn redirect(&self, function: KernelVa, callee: u64, target: u64) -> bool {
+        let mut code = vec![0; CODE_BYTES];
+        self.memory.read_exact_at(&mut code, self.offset(function)).unwrap();
+        // CALL and JMP with an offset of 32 bits, from the next instruction on.
+        let leads_to = |at: &usize| {
+            let bytes = &code[at + 1..at + 5];
+            let offset = i32::from_le_bytes(bytes.try_into().unwrap());
+            let next = function.0.wrapping_add(*at as u64 + 5);
+            [0xe8, 0xe9].contains(&code[*at]) && next.wrapping_add_signed(offset.into()) == callee
+        };
+        let Some(at) = (0..CODE_BYTES - 5).find(leads_to) else { return false };
+        let offset = target.wrapping_sub(function.0 + at as u64 + 5) as u32;
+        self.patch(function.plus(at as u64 + 1), &offset.to_le_bytes());
+        true
     }
 
     /// Removes a link from its list. The link then points to itself, as after `list_del_init`,

@@ -22,7 +22,7 @@ mod stage;
 mod tables;
 pub mod twins;
 mod upgrade;
-mod watcher;
+pub(crate) mod watcher;
 
 pub use load::all;
 pub use outcome::{Outcome, Report};

@@ -23,20 +23,20 @@ const SHOWN: usize = 12;
 
 /// One record, and its time of arrival.
 #[derive(Clone, Debug)]
-pub(super) struct Arrival {
-    pub(super) at: Instant,
-    pub(super) record: Value,
+pub(crate) struct Arrival {
+    pub(crate) at: Instant,
+    pub(crate) record: Value,
 }
 
 impl Arrival {
-    pub(super) fn is_alert(&self) -> bool {
+    pub(crate) fn is_alert(&self) -> bool {
         self.record["message_type"] == "ALERT"
     }
 }
 
 /// Which records are kept; all are counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Keep {
+pub(crate) enum Keep {
     /// Every record: for a few minutes.
     All,
     /// [Findings](is_finding), and what scripts wait for.
@@ -50,7 +50,7 @@ impl Keep {
 }
 
 /// Whether a record is an alert, one of what was not seen, or a line that is no record.
-pub(super) fn is_finding(record: &Value) -> bool {
+pub(crate) fn is_finding(record: &Value) -> bool {
     !record.is_object() || record["message_type"] == "ALERT" || name(record) == DEGRADED
 }
 
@@ -143,7 +143,7 @@ impl Shared {
 
 /// The watcher; killed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Watcher {
+pub(crate) struct Watcher {
     child: Child,
     shared: Arc<Shared>,
 }
@@ -151,7 +151,7 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Watches a guest every 10 ms until dropped; returns when Panoptes is watching it. Records go
     /// into the folder `log`, too.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &Path,
         guest: &Guest,
         configuration: &Path,
@@ -237,7 +237,7 @@ impl Watcher {
     }
 
     /// Checks each record from index `from` on, once, until `is_it`, at most until `deadline`.
-    pub(super) fn wait_for(
+    pub(crate) fn wait_for(
         &self,
         from: usize,
         deadline: Instant,
@@ -252,28 +252,28 @@ impl Watcher {
     }
 
     /// Number of records that were kept.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.shared.lock().count()
     }
 
     /// The kept records from index `from` on.
-    pub(super) fn records(&self, from: usize) -> Vec<Arrival> {
+    pub(crate) fn records(&self, from: usize) -> Vec<Arrival> {
         self.shared.lock().since(from).to_vec()
     }
 
     /// Drops the kept records before index `end`, for which nobody will ask again: a million
     /// records take eight gigabytes.
-    pub(super) fn drop_before(&self, end: usize) {
+    pub(crate) fn drop_before(&self, end: usize) {
         self.shared.lock().drop_before(end);
     }
 
     /// The records of each activity, kept or not.
-    pub(super) fn activities(&self) -> BTreeMap<String, Volume> {
+    pub(crate) fn activities(&self) -> BTreeMap<String, Volume> {
         self.shared.lock().activities.clone()
     }
 
     /// Fails if the watcher has ended.
-    pub(super) fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             _ => Err(Error::new(format!("panoptes ended: {}", self.last_words()))),

@@ -419,6 +419,8 @@ static int hook_writable_code(void)
 	return 0;
 }
 
+#include "others.h"
+
 /* Nothing but the module. */
 static int hook_nothing(void)
 {
@@ -455,6 +457,21 @@ static const struct {
 	{ "thread", hook_thread },
 	{ "direct_map", hook_direct_map },
 	{ "writable_code", hook_writable_code },
+	{ "panic", hook_panic },
+	{ "addresses", hook_addresses },
+	{ "kernfs", hook_kernfs },
+	{ "inode_operations", hook_inode_operations },
+	{ "socket_operations", hook_socket_operations },
+	{ "software_interrupt", hook_software_interrupt },
+	{ "file_system", hook_file_system },
+	{ "line_discipline", hook_line_discipline },
+	{ "family", hook_family },
+	{ "protocol", hook_protocol },
+	{ "sockets", hook_sockets },
+	{ "security", hook_security },
+	{ "hidden_list", hide_from_list },
+	{ "hidden_sysfs", hide_from_sysfs },
+	{ "namesake", take_name },
 };
 
 static int __init hook_init(void)
@@ -466,6 +483,8 @@ static int __init hook_init(void)
 		if (!strcmp(kind, kinds[i].kind))
 			error = kinds[i].hook();
 	}
+	if (!error)
+		tell_place();
 	if (!error && hides) {
 		list_del(&THIS_MODULE->list);
 		kobject_del(&THIS_MODULE->mkobj.kobj);
