@@ -13,6 +13,7 @@ pub(crate) const VANISH: (&str, &str) = ("vanish", include_str!("vanish.c"));
 
 /// Builds a module in `folder`, from its name and source.
 pub(crate) fn make(flavor: Flavor, folder: &Path, (name, source): (&str, &str)) -> PathBuf {
-    let sources = [(&*format!("{name}.c"), source)];
-    kernel_module::build(flavor, folder, &sources).unwrap().join(format!("{name}.ko"))
+    let file = format!("{name}.c");
+    let modules = kernel_module::build(flavor, folder, &[(file.as_str(), source)]);
+    modules.unwrap().join(format!("{name}.ko"))
 }
