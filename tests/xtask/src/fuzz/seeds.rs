@@ -403,6 +403,10 @@ impl Seeds {
             self.write("page_cache", &name, &[&[number], &random.bytes(8 * 4)])?;
             self.write("kernel_code", &name, &[&[number], &random.bytes(8 * 16)])?;
             self.write("walk", &name, &[&random.bytes(8 * 8)])?;
+            // Words that are kernel addresses, as pointers of every structure.
+            let words = [[number, 16, 0, 0, 0x80, 0x88, 0xff, 0xff].as_slice(); 32];
+            self.write("ebpf", &name, &[&[number], &words.concat()])?;
+            self.write("ebpf", &format!("{name}-code"), &[&[number], &random.bytes(64)])?;
             // The two bytes after the dump's number: nothing is cut off.
             self.write("dump", &name, &[&[number, 0, 0], &random.bytes(6 * 2)])?;
         }
