@@ -33,7 +33,7 @@ impl PageAccess {
     /// Before the first entry.
     pub const ALL: Self = Self { is_executable: true, is_writable: true, is_user: true };
 
-    /// What is left after another entry: each takes rights, and none gives any.
+    /// The rights after another entry: each entry takes rights, and none gives any.
     #[must_use]
     pub const fn and(self, entry: Self) -> Self {
         Self {

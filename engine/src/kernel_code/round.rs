@@ -66,7 +66,7 @@ pub struct KernelCode {
     facts: [CheckFacts; CHECKS],
     last: RoundFacts,
     marks: OwnerMarks,
-    /// Whether the owners beside modules are to be searched before the round goes on.
+    /// Whether the owners beside modules are to be searched before the next step.
     must_find_owners: bool,
     now: Monotonic,
     begun: Monotonic,

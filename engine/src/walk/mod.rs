@@ -250,7 +250,6 @@ struct WalkScratch {
     leaders: Vec<Index<ThreadRow>>,
     /// Leaders whose lists of threads lead to a task without a row, and the links to it.
     groups: Reads<ThreadRow>,
-    /// Arrays of buckets of sockets.
     buckets: Vec<connections::Buckets>,
     /// Addresses of the mount namespace of each process, and of its number in its pid namespace.
     mount_namespaces: Vec<KernelVa>,
@@ -270,7 +269,6 @@ struct WalkScratch {
     nets: Vec<KernelVa>,
     directories: Vec<(KernelVa, KernelVa)>,
     ipc_namespaces: queues::IpcNamespaces,
-    /// Message queues.
     queues: Vec<KernelVa>,
     /// Areas, or roots of their trees, with their address spaces.
     areas: Reads<MmRow>,

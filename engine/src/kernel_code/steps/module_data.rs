@@ -21,7 +21,7 @@ const CHECK: Check = Check::ModulePointers;
 /// Maximum number of bytes of a part of a module that are read.
 const PART_BYTES_MAX: u32 = 64 << 20;
 /// Maximum number of pages that one read leads to.
-const PAGES_MAX: usize = 256;
+const TARGET_PAGES_MAX: usize = 256;
 
 /// A word of a module's data that leads to a page of nobody.
 type Pointer = (u64, KernelVa);
@@ -113,7 +113,7 @@ fn check_bytes(cx: &mut CheckContext<'_>, module: &CheckedModule, start: KernelV
         return;
     }
     // One word stands for all that lead to the same page.
-    let mut pointers = ArrayVec::<Pointer, PAGES_MAX>::new();
+    let mut pointers = ArrayVec::<Pointer, TARGET_PAGES_MAX>::new();
     let mut is_full = false;
     let bytes = cx.reader.object(0).unwrap_or(&[]);
     for offset in (0..u64::from(length & !7)).step_by(8) {

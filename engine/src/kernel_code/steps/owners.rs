@@ -170,7 +170,7 @@ mod tests {
     fn a_kernel_without_lists_has_the_page_that_programs_execute() {
         let mut scene = scene();
         assert_owned(&mut scene, (VSYSCALL, 4096), Owner::System);
-        // Kernels without the names of their data have lists that nobody knows.
+        // A kernel without the names of its data has lists at unknown addresses.
         scene.kernel.symbols.ftrace_ops_list = None;
         assert!(!is_whole(&scene.run(step)));
     }

@@ -28,7 +28,7 @@ const LEVELS_MAX: usize = 5;
 /// again for each, so these are those of 32 GiB in pages of 4 KiB.
 const TABLES_MAX: u64 = 1 << 16;
 /// The bit of an entry that the processor uses, on x86-64 and on arm64.
-const PRESENT: u64 = 1;
+const IN_USE: u64 = 1;
 /// Maximum number of runs of pages that one round reports.
 const RUNS_MAX: u64 = 64;
 
@@ -95,7 +95,7 @@ fn walk(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<u64> {
             match step {
                 _ if !of_entry.is_executable => {}
                 PageTableEntry::Table(lower) => break (lower, of_entry),
-                PageTableEntry::Page(physical) if entry & PRESENT != 0 => {
+                PageTableEntry::Page(physical) if entry & IN_USE != 0 => {
                     judge(cx, cursor, &Piece { start, bytes, physical, access: of_entry });
                     // A piece may have been read: the others wait for the next slice.
                     if !cx.has_budget() {

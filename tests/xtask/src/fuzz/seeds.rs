@@ -404,7 +404,7 @@ impl Seeds {
             self.write("kernel_code", &name, &[&[number], &random.bytes(8 * 16)])?;
             self.write("walk", &name, &[&random.bytes(8 * 8)])?;
             // Words that are kernel addresses, as pointers of every structure.
-            let words = [[number, 16, 0, 0, 0x80, 0x88, 0xff, 0xff].as_slice(); 32];
+            let words = [[number, 16, 0, 0, 0x80, 0x88, 0xff, 0xff]; 32];
             self.write("ebpf", &name, &[&[number], &words.concat()])?;
             self.write("ebpf", &format!("{name}-code"), &[&[number], &random.bytes(64)])?;
             // The two bytes after the dump's number: nothing is cut off.

@@ -2,7 +2,7 @@
 
 use panoptes_decoders::layout::PackedLayout;
 use panoptes_decoders::paging::aarch64::{Aarch64Levels, Granule};
-use panoptes_decoders::paging::x86_64::LARGE;
+use panoptes_decoders::paging::x86_64::{LARGE, PRESENT};
 
 use super::super::module_space::TRAP;
 use super::super::testing::{Outcome, Scene, va};
