@@ -18,7 +18,7 @@ use crate::scenarios::HostAct;
 use crate::scenarios::watcher::{Arrival, Keep, Watcher};
 
 /// Time for two rounds on a slow host.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Time without any hook, in which rounds first see the kernel's code.
 const FIRST_ROUNDS: Duration = Duration::from_secs(25);
 
