@@ -31,10 +31,12 @@ pub(super) struct CodeBlock {
 /// What one machine's kernel was: hashes, and copies of the functions that matter most.
 #[derive(Debug)]
 pub(super) struct Baseline {
-    /// Blocks of code, in the order of addresses.
+    /// Blocks of code, in the order of addresses, and where each has changed.
     pub(super) code: Vec<CodeBlock>,
-    /// Hashes of read-only data.
+    pub(super) code_places: Vec<u16>,
+    /// Hashes of read-only data, and where each block has changed.
     pub(super) data: Vec<u32>,
+    pub(super) data_places: Vec<u16>,
     pub(super) copies: CodeCopies,
     pub(super) modules: ModuleParts,
     /// Secret from the machine.
@@ -49,7 +51,9 @@ impl Baseline {
     pub(super) fn new(key: HashKey) -> Self {
         Self {
             code: room::list(CODE_BLOCKS_MAX),
+            code_places: room::list(CODE_BLOCKS_MAX),
             data: room::list(DATA_BLOCKS_MAX),
+            data_places: room::list(DATA_BLOCKS_MAX),
             copies: CodeCopies::new(),
             modules: ModuleParts::new(),
             key,
@@ -65,7 +69,9 @@ impl Baseline {
         if self.text != text {
             self.text = text;
             self.code.clear();
+            self.code_places.clear();
             self.data.clear();
+            self.data_places.clear();
             self.modules.rows.clear();
             self.copies.choose(&self.text, functions);
         }
@@ -213,6 +219,47 @@ pub(super) fn hash_with(key: HashKey, bytes: &[u8]) -> u32 {
     key.hash(bytes) as u32
 }
 
+/// Bytes of a piece of a block.
+pub(super) const PIECE_BYTES: usize = 16;
+
+/// A hash of a block that shows which of its pieces has changed, if only one has.
+///
+/// Each piece has a hash of its own. The block has their sum, weighted by `2 * index + 1` so that
+/// their order matters, and the sum of these terms, weighted by `index + 1`. A change of one piece
+/// by `delta` changes the first sum by `delta`, and the second by `(index + 1) * delta`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct BlockHash {
+    pub(super) sum: u32,
+    /// The lowest bits of the second sum.
+    pub(super) place: u16,
+}
+
+impl BlockHash {
+    /// Adds bytes to those before them. All but the last ones are of whole pieces.
+    pub(super) fn add(&mut self, key: HashKey, first: usize, bytes: &[u8]) {
+        for (index, piece) in (first..).zip(bytes.chunks(PIECE_BYTES)) {
+            let index = index as u32;
+            let term = hash_with(key, piece).wrapping_mul(2 * index + 1);
+            self.sum = self.sum.wrapping_add(term);
+            self.place = self.place.wrapping_add((index + 1).wrapping_mul(term) as u16);
+        }
+    }
+
+    pub(super) fn of(key: HashKey, bytes: &[u8]) -> Self {
+        let mut hash = Self::default();
+        hash.add(key, 0, bytes);
+        hash
+    }
+
+    /// The only piece that differs, of so many; `None` if several do.
+    pub(super) fn changed_piece(self, before: Self, pieces: usize) -> Option<usize> {
+        let delta = self.sum.wrapping_sub(before.sum) as u16;
+        let moved = self.place.wrapping_sub(before.place);
+        let mut fits = (0..pieces).filter(|&at| (at as u16 + 1).wrapping_mul(delta) == moved);
+        fits.next().filter(|_| fits.next().is_none())
+    }
+}
+
 /// Bytes of code that are read and compared at once.
 pub(super) const CODE_WINDOW_BYTES: usize = 1 << 20;
 /// Bytes of a window before and behind these.
@@ -287,10 +334,43 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_has_at_most_100_kib() {
-        let hashes = CODE_BLOCKS_MAX * size_of::<CodeBlock>() + DATA_BLOCKS_MAX * size_of::<u32>();
+    fn a_machine_has_at_most_128_kib() {
+        let code = CODE_BLOCKS_MAX * (size_of::<CodeBlock>() + size_of::<u16>());
+        let data = DATA_BLOCKS_MAX * (size_of::<u32>() + size_of::<u16>());
+        let hashes = code + data;
         let modules = MODULE_PARTS_MAX * size_of::<ModulePart>();
-        assert!(hashes + modules + COPIED_BYTES_MAX <= 100 << 10);
+        assert!(hashes + modules + COPIED_BYTES_MAX <= 128 << 10);
+    }
+
+    #[test]
+    fn a_change_of_one_piece_is_found() {
+        const BLOCK: usize = 4096;
+        const PIECES: usize = BLOCK / PIECE_BYTES;
+        let key = HashKey::new(7);
+        let block: [u8; BLOCK] = core::array::from_fn(|index| (index / 3) as u8);
+        let before = BlockHash::of(key, &block);
+        let mut found = 0;
+        for piece in 0..PIECES {
+            let mut changed = block;
+            changed[piece * PIECE_BYTES + piece % PIECE_BYTES] ^= 0x40;
+            let after = BlockHash::of(key, &changed);
+            assert_ne!(after.sum, before.sum);
+            let place = after.changed_piece(before, PIECES);
+            assert!(place.is_none_or(|place| place == piece), "{piece}");
+            found += usize::from(place.is_some());
+        }
+        // A difference whose lowest bits are zero fits several pieces.
+        assert!(found > PIECES * 97 / 100, "{found}");
+        // The same pieces in another order are another block.
+        let mut swapped = block;
+        swapped.swap(0, 3 * PIECE_BYTES);
+        swapped[..2 * PIECE_BYTES].rotate_left(PIECE_BYTES);
+        assert_ne!(BlockHash::of(key, &swapped).sum, before.sum);
+        // Parts of a block have the hash of the whole.
+        let mut parts = BlockHash::default();
+        parts.add(key, 0, &block[..1024]);
+        parts.add(key, 1024 / PIECE_BYTES, &block[1024..]);
+        assert_eq!(parts, before);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::kprobes::PROBE_BUCKETS;
 use super::lists::{OBJECTS_MAX, follow_hlist};
 use super::module_space::TRAP;
 use super::sites::{JUMP, PatchSite, SiteTables, visit_sites, visit_trampolines};
-use crate::kernel_code::baseline::{MARGIN, hash_with};
+use crate::kernel_code::baseline::{BlockHash, MARGIN, PIECE_BYTES, hash_with};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, READ_BYTES_MAX};
 use crate::kernel_code::owners::Owner;
@@ -103,19 +103,16 @@ pub(super) fn hash_of(cx: &CheckContext<'_>, window: &Window, index: usize) -> u
 }
 
 /// The hash of a block without the places that are patched.
-pub(super) fn masked_hash_of(cx: &CheckContext<'_>, window: &Window, index: usize) -> u32 {
-    // In pieces, which have room on the stack.
-    const PIECE: usize = 1024;
+pub(super) fn masked_hash_of(cx: &CheckContext<'_>, window: &Window, index: usize) -> BlockHash {
     let range = window.bytes_of(index);
-    let mut hash = 0;
-    let mut piece = [0; PIECE];
-    for start in range.clone().step_by(PIECE) {
-        let end = (start + PIECE).min(range.end);
+    let mut hash = BlockHash::default();
+    let mut piece = [0; PIECE_BYTES];
+    for (number, start) in range.clone().step_by(PIECE_BYTES).enumerate() {
+        let end = (start + PIECE_BYTES).min(range.end);
         for (at, byte) in (start..end).zip(&mut piece) {
             *byte = if cx.window.is_masked(at) { 0 } else { cx.window.byte(at) };
         }
-        let bytes = piece.get(..end - start).unwrap_or(&[]);
-        hash = u32::rotate_left(hash, 5) ^ hash_with(cx.baseline.key, bytes);
+        hash.add(cx.baseline.key, number, piece.get(..end - start).unwrap_or(&[]));
     }
     hash
 }

@@ -173,11 +173,11 @@ fn compare(
         cx.unread(check);
         return;
     }
-    let mut fixed = masked_hash_of(cx, window, 0);
+    let mut fixed = masked_hash_of(cx, window, 0).sum;
     let is_patched = before.is_some_and(|before| before.fixed == fixed);
     if !is_patched {
         restore_probes(cx, window);
-        fixed = masked_hash_of(cx, window, 0);
+        fixed = masked_hash_of(cx, window, 0).sum;
     }
     match before {
         Some(before) if before.fixed == fixed => {

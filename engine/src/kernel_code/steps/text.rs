@@ -15,8 +15,10 @@ use panoptes_decoders::paging::PageTableLevels;
 use super::code_window::restore_probes;
 use super::code_window::{Sites, Window, hash_of, mask_sites, masked_hash_of, read_window};
 use super::sites::{self, SiteTables, are_known};
+use crate::kernel_code::baseline::{
+    Baseline, BlockHash, CODE_WINDOW_BYTES, PIECE_BYTES, block_bytes,
+};
 use crate::kernel_code::baseline::{CODE_BLOCKS_MAX, CodeBlock, DATA_BLOCKS_MAX};
-use crate::kernel_code::baseline::{CODE_WINDOW_BYTES, block_bytes, hash_with};
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX};
 use crate::kernel_code::violations::{SHOWN_BYTES, Violation};
@@ -101,6 +103,7 @@ fn check_window(cx: &mut CheckContext<'_>, window: &Window) {
         // Else a window before this one could not be read.
         if cx.baseline.code.len() == window.first && !look_first(cx, window) {
             cx.baseline.code.truncate(window.first);
+            cx.baseline.code_places.truncate(window.first);
             cx.unread(check);
         }
         return;
@@ -120,12 +123,15 @@ fn look_first(cx: &mut CheckContext<'_>, window: &Window) -> bool {
     for index in 0..window.blocks() {
         let whole = sites.remembered(hash_of(cx, window, index));
         cx.baseline.code.push(CodeBlock { whole, fixed: 0 });
+        cx.baseline.code_places.push(0);
     }
     restore_probes(cx, window);
     for index in 0..window.blocks() {
         let fixed = masked_hash_of(cx, window, index);
-        if let Some(block) = cx.baseline.code.get_mut(window.first + index) {
-            block.fixed = fixed;
+        let Baseline { code, code_places, .. } = &mut *cx.baseline;
+        let block = code.get_mut(window.first + index);
+        if let Some((block, place)) = block.zip(code_places.get_mut(window.first + index)) {
+            (block.fixed, *place) = (fixed.sum, fixed.place);
         }
     }
     let (start, end) = (window.index_of(window.range.start), window.index_of(window.range.end));
@@ -149,7 +155,7 @@ fn compare(cx: &mut CheckContext<'_>, window: &Window) {
     for index in 0..window.blocks() {
         let whole = hash_of(cx, window, index);
         let is_same = whole_before(cx, window, index) == whole
-            || fixed_before(cx, window, index) == masked_hash_of(cx, window, index);
+            || fixed_before(cx, window, index).sum == masked_hash_of(cx, window, index).sum;
         is_more_changed |= !is_same;
         if is_same && let Some(block) = cx.baseline.code.get_mut(window.first + index) {
             block.whole = sites.remembered(whole);
@@ -160,14 +166,21 @@ fn compare(cx: &mut CheckContext<'_>, window: &Window) {
     }
     restore_probes(cx, window);
     for index in 0..window.blocks() {
-        if fixed_before(cx, window, index) != masked_hash_of(cx, window, index) {
-            report(cx, window, index);
+        let (before, now) = (fixed_before(cx, window, index), masked_hash_of(cx, window, index));
+        if before.sum != now.sum {
+            report(cx, window, index, (before, now));
         }
     }
 }
 
-/// Reports a block that has changed, with the first byte that has, if that is known.
-fn report(cx: &mut CheckContext<'_>, window: &Window, index: usize) {
+/// Reports a block that has changed, with the first byte that has, or else the piece, if that is
+/// known.
+fn report(
+    cx: &mut CheckContext<'_>,
+    window: &Window,
+    index: usize,
+    (before, now): (BlockHash, BlockHash),
+) {
     let block = window.addresses_of(index);
     let has_changed = |address: &u64| {
         let at = window.index_of(*address);
@@ -175,9 +188,12 @@ fn report(cx: &mut CheckContext<'_>, window: &Window, index: usize) {
         !cx.window.is_masked(at) && before.is_some_and(|before| before != cx.window.byte(at))
     };
     let Some(start) = block.clone().find(has_changed) else {
-        let mut violation =
-            Violation::new(Check::KernelText, KernelVa(block.start), KernelVa::NULL);
-        violation.set_label(format_args!("in {} bytes from there", block.end - block.start));
+        let length = (block.end - block.start) as usize;
+        let (mut violation, piece) =
+            changed(Check::KernelText, &block, now.changed_piece(before, pieces_of(length)));
+        let start = window.index_of(piece.start);
+        let end = start + SHOWN_BYTES.min((piece.end - piece.start) as usize);
+        violation.after.extend(cx.window.bytes(start..end).iter().copied());
         cx.violation(violation);
         return;
     };
@@ -190,14 +206,33 @@ fn report(cx: &mut CheckContext<'_>, window: &Window, index: usize) {
     cx.violation(violation);
 }
 
+const fn pieces_of(bytes: usize) -> usize {
+    bytes.div_ceil(PIECE_BYTES)
+}
+
+/// A violation by a block, or by the piece of it that has changed, with the addresses of what is
+/// named.
+fn changed(check: Check, block: &Range<u64>, piece: Option<usize>) -> (Violation, Range<u64>) {
+    let named = piece.map_or(block.clone(), |piece| {
+        let start = block.start + (piece * PIECE_BYTES) as u64;
+        start..block.end.min(start + PIECE_BYTES as u64)
+    });
+    let mut violation = Violation::new(check, KernelVa(named.start), KernelVa::NULL);
+    violation.set_label(format_args!("in {} bytes from there", named.end - named.start));
+    (violation, named)
+}
+
 /// The hash of all bytes of a block, as it is remembered.
 fn whole_before(cx: &CheckContext<'_>, window: &Window, index: usize) -> u32 {
     cx.baseline.code.get(window.first + index).map_or(0, |block| block.whole)
 }
 
 /// The hash of the bytes of a block that nothing may change, as it is remembered.
-fn fixed_before(cx: &CheckContext<'_>, window: &Window, index: usize) -> u32 {
-    cx.baseline.code.get(window.first + index).map_or(0, |block| block.fixed)
+fn fixed_before(cx: &CheckContext<'_>, window: &Window, index: usize) -> BlockHash {
+    let Baseline { code, code_places, .. } = &*cx.baseline;
+    let index = window.first + index;
+    let sum = code.get(index).map_or(0, |block| block.fixed);
+    BlockHash { sum, place: code_places.get(index).copied().unwrap_or(0) }
 }
 
 /// Checks read-only data, which nothing changes.
@@ -237,23 +272,29 @@ fn check_data_block(cx: &mut CheckContext<'_>, block: Range<u64>, index: usize) 
     let length = (block.end - block.start) as usize;
     let key = cx.baseline.key;
     let bytes = cx.read(KernelVa(block.start), length as u32);
-    let Some(hash) = bytes.map(|bytes| hash_with(key, bytes)) else {
+    let Some(hash) = bytes.map(|bytes| BlockHash::of(key, bytes)) else {
         cx.unread(check);
         return;
     };
     cx.checked(check, 1);
-    match cx.baseline.data.get(index) {
-        Some(&known) if known == hash => (),
-        Some(_) => {
-            let mut violation = Violation::new(check, KernelVa(block.start), KernelVa::NULL);
-            violation.set_label(format_args!("in {length} bytes from there"));
+    let Baseline { data, data_places, .. } = &mut *cx.baseline;
+    match data.get(index) {
+        Some(&sum) if sum == hash.sum => (),
+        Some(&sum) => {
+            let place = data_places.get(index).copied().unwrap_or(0);
+            let piece = hash.changed_piece(BlockHash { sum, place }, pieces_of(length));
+            let (mut violation, piece) = changed(check, &block, piece);
+            let bytes = (piece.end - piece.start).min(SHOWN_BYTES as u64) as u32;
+            let after = cx.read(KernelVa(piece.start), bytes).unwrap_or(&[]);
+            violation.after.extend(after.iter().copied());
             cx.violation(violation);
         }
         None => {
-            cx.not_checked(check, NO_BASELINE);
-            if cx.baseline.data.len() == index {
-                cx.baseline.data.push(hash);
+            if data.len() == index {
+                data.push(hash.sum);
+                data_places.push(hash.place);
             }
+            cx.not_checked(check, NO_BASELINE);
         }
     }
 }
