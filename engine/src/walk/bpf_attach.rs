@@ -31,6 +31,8 @@ use control_groups::GroupWalk;
 const DEVICES_MAX: usize = 1024;
 /// Number of places that a read may read alone. Each costs a round. The next read knows them.
 const LONE_PLACES_MAX: usize = 128;
+/// Number of rounds in which the new devices of all namespaces are read at once.
+const NEW_DEVICES_ROUNDS: u32 = 4;
 /// Number of structures of `tc` that a read follows, each in a round.
 const FILTERS_MAX: u32 = 256;
 /// Number of programs of tcx whose links are looked for.
@@ -204,13 +206,15 @@ impl Walker {
         walk.devices.clear();
         walk.by_link.clear();
         walk.listed.clear();
-        let known = core::mem::take(&mut walk.known);
-        fetch(&mut self.reader, memory, &layout.packing, &known, |index, bytes| {
-            if let Some((&address, bytes)) = known.get(index).zip(bytes) {
-                walk.add(layout, AttachedDevice::decode(layout, address, bytes));
+        self.read_wanted_devices(memory, layout);
+        for _ in 0..NEW_DEVICES_ROUNDS {
+            self.find_new_devices(memory, layout);
+            if self.bpf.attach.known.is_empty() {
+                break;
             }
-        });
-        walk.known = known;
+            self.read_wanted_devices(memory, layout);
+        }
+        let walk = &mut self.bpf.attach;
         self.visited.clear();
         let mut left = lone_reads(walk.is_read, DEVICES_MAX);
         let mut is_whole = true;
@@ -231,6 +235,42 @@ impl Walker {
         is_whole
     }
 
+    /// Reads the devices in `known` at once.
+    fn read_wanted_devices(&mut self, memory: &mut ScannedMemory<'_>, layout: &BpfNetDevice) {
+        let walk = &mut self.bpf.attach;
+        let wanted = core::mem::take(&mut walk.known);
+        fetch(&mut self.reader, memory, &layout.packing, &wanted, |index, bytes| {
+            if let Some((&address, bytes)) = wanted.get(index).zip(bytes) {
+                walk.add(layout, AttachedDevice::decode(layout, address, bytes));
+            }
+        });
+        walk.known = wanted;
+    }
+
+    /// Lists in `known` the first device of each namespace that was not read yet.
+    fn find_new_devices(&mut self, memory: &ScannedMemory<'_>, layout: &BpfNetDevice) {
+        let head = memory.kernel.layouts.net.dev_base_head;
+        let AttachWalk { known, devices, by_link, .. } = &mut self.bpf.attach;
+        known.clear();
+        let room = known.capacity().min(devices.capacity() - devices.len());
+        // Hostile lists may lead to each other.
+        let mut steps = devices.capacity();
+        for net in self.snapshot.nets.iter() {
+            let (end, mut link) = (net.address.plus(head.offset.into()), net.first_device);
+            while link != end && !link.is_null() && steps > 0 {
+                steps -= 1;
+                let position = by_link.get(link.0).map(|at| at as usize);
+                let Some(device) = position.and_then(|at| devices.get(at)) else {
+                    if known.len() < room {
+                        known.push(link.minus(layout.dev_list.offset.into()));
+                    }
+                    break;
+                };
+                link = device.next;
+            }
+        }
+    }
+
     fn follow_devices(
         &mut self,
         memory: &mut ScannedMemory<'_>,
@@ -248,7 +288,8 @@ impl Walker {
             let position = if let Some(position) = walk.by_link.get(link.0) {
                 position
             } else {
-                *left = left.checked_sub(1).ok_or(limit)?;
+                let has_room = walk.devices.len() < walk.devices.capacity();
+                *left = left.checked_sub(1).filter(|_| has_room).ok_or(limit)?;
                 let address = link.minus(layout.dev_list.offset.into());
                 self.reader.clear();
                 self.reader.push(&memory.kernel.space, address, &layout.packing);
