@@ -101,13 +101,13 @@ impl PageTableLevels {
         }
     }
 
-    /// What an entry that is present allows: one that leads to a table, or to a page.
+    /// What an entry that is present allows. `step` is the entry, decoded by [`Self::step`].
     #[inline]
-    pub const fn access(self, entry: u64, is_table: bool) -> PageAccess {
-        match self {
-            Self::X86_64(_) => x86_64::access(entry),
-            Self::Aarch64(_) if is_table => aarch64::table_access(entry),
-            Self::Aarch64(_) => aarch64::page_access(entry),
+    pub const fn access(self, entry: u64, step: PageTableEntry) -> PageAccess {
+        match (self, step) {
+            (Self::X86_64(_), _) => x86_64::access(entry),
+            (Self::Aarch64(_), PageTableEntry::Table(_)) => aarch64::table_access(entry),
+            (Self::Aarch64(_), _) => aarch64::page_access(entry),
         }
     }
 

@@ -142,13 +142,8 @@ impl<'a> CheckContext<'a> {
         text
     }
 
-    /// Whether an address may have code. A pointer that was read amid a change, or that was left
-    /// behind, leads to memory that nobody can execute.
-    pub(super) fn may_be_code(&mut self, address: KernelVa) -> bool {
-        self.is_executable(address)
-    }
-
-    /// Whether the kernel may execute the page with an address.
+    /// Whether the kernel may execute the page with an address. A pointer that was read amid a
+    /// change, or that was left behind, leads to memory that nobody can execute.
     pub(super) fn is_executable(&mut self, address: KernelVa) -> bool {
         let levels = self.kernel.space.levels;
         if address.0 < levels.kernel_half() {
@@ -161,8 +156,7 @@ impl<'a> CheckContext<'a> {
                 return false;
             };
             let step = levels.step(entry, address.0, level);
-            let is_table = matches!(step, PageTableEntry::Table(_));
-            if !levels.access(entry, is_table).is_executable {
+            if !levels.access(entry, step).is_executable {
                 return false;
             }
             match step {
@@ -223,7 +217,7 @@ impl<'a> CheckContext<'a> {
     ) {
         self.checked(check, 1);
         let is_owned = target.is_null() || self.owner_of(target) != Owner::Nobody;
-        if is_owned || !self.may_be_code(target) {
+        if is_owned || !self.is_executable(target) {
             return;
         }
         let mut violation = Violation::new(check, place, target);
@@ -243,7 +237,7 @@ impl<'a> CheckContext<'a> {
         self.checked(check, 1);
         let owner = self.owner_of(target);
         let may_violate = match owner {
-            Owner::Nobody => !target.is_null() && self.may_be_code(target),
+            Owner::Nobody => !target.is_null() && self.is_executable(target),
             Owner::Module(_) => true,
             _ => false,
         };

@@ -149,8 +149,6 @@ impl KernelCode {
         self.begun = self.now;
         self.facts = [CheckFacts::default(); CHECKS];
         self.set_modules(snapshot, kernel);
-        // The first step finds them.
-        self.must_find_owners = false;
         self.violations.begin_round();
         self.stage = Stage::Works(0, Cursor::default());
     }
@@ -185,11 +183,12 @@ impl KernelCode {
             bytes_read: 0,
         };
         let is_changed = self.marks.update(&mut context);
+        // The first step finds them anyway.
         if (is_changed || self.must_find_owners) && step > 0 {
             context.owners.forget_all_but_modules();
             OWNERS(&mut context, &mut Cursor::default());
-            self.must_find_owners = false;
         }
+        self.must_find_owners = false;
         while context.has_budget() {
             let Some(run) = STEPS.get(step) else { break };
             if run(&mut context, &mut cursor) == Progress::Done {

@@ -79,14 +79,13 @@ fn check_calls(cx: &mut CheckContext<'_>, cursor: &mut Cursor, table: KernelVa) 
         };
         let (trampoline, function) = (view.pointer(call.trampoline), view.pointer(call.hl));
         let key = call.key.map(|field| view.pointer(field));
-        let has_key = key.is_some_and(|key| cx.kernel().space.image.contains(&key.0));
+        let key = key.filter(|key| cx.kernel().space.image.contains(&key.0));
         let has_code = cx.owner_of(trampoline) == Owner::Kernel;
-        let is_last = !has_code && (!has_key || !trampoline.is_null());
-        if is_last {
+        if !has_code && (key.is_none() || !trampoline.is_null()) {
             return Progress::Done;
         }
         cx.checked(check, 1);
-        if let Some(key) = key.filter(|_| has_key) {
+        if let Some(key) = key {
             check_place(cx, key);
         }
         if !function.is_null() {

@@ -6,10 +6,11 @@
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::module::Module;
-use panoptes_decoders::layout::View;
+use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::module_space::is_in_module_space;
+use super::module_text::table_of;
 use super::pointers::has_only_traps;
 use crate::kernel_code::check::Check;
 use crate::kernel_code::context::{CheckContext, Cursor, Progress, READ_BYTES_MAX, set_text};
@@ -20,23 +21,25 @@ use crate::walk::module_layouts;
 const CHECK: Check = Check::ModulePointers;
 /// Maximum number of bytes of a part of a module that are read.
 const PART_BYTES_MAX: u32 = 64 << 20;
+/// Bytes of an address in a table.
+const WORD_BYTES: u32 = 8;
 /// Maximum number of pages that one read leads to.
 const TARGET_PAGES_MAX: usize = 256;
 
-/// A word of a module's data that leads to a page of nobody.
-type Pointer = (u64, KernelVa);
+/// A place in a module's data, and the page of nobody that it leads to.
+type Pointer = (KernelVa, KernelVa);
 
 /// A module, and its data that leads to the code of its start. The kernel has freed that.
 #[derive(Clone, Copy, Debug, Default)]
 struct CheckedModule {
     module: Module,
     /// The `struct module`, and the addresses of calls of ftrace: their starts and ends.
-    starts: [[u64; 2]; 2],
+    starts: [(KernelVa, KernelVa); 2],
 }
 
 impl CheckedModule {
-    fn is_of_its_start(&self, place: u64) -> bool {
-        self.starts.iter().any(|&[start, end]| (start..end).contains(&place))
+    fn is_of_its_start(&self, place: KernelVa) -> bool {
+        self.starts.iter().any(|&(start, end)| (start..end).contains(&place))
     }
 }
 
@@ -50,18 +53,16 @@ pub(super) fn step(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
         if !cx.has_budget() {
             return Progress::More;
         }
-        if let Some(module) = read_module(cx, address) {
-            check_next(cx, cursor, &module);
-        } else {
-            cx.unread(CHECK);
-            next_module(cursor);
+        match read_module(cx, address) {
+            Some(module) if check_module(cx, cursor, &module) == Progress::More => {
+                return Progress::More;
+            }
+            Some(_) => {}
+            None => cx.unread(CHECK),
         }
+        (cursor.count, cursor.part, cursor.at) = (cursor.count + 1, 0, 0);
     }
     Progress::Done
-}
-
-const fn next_module(cursor: &mut Cursor) {
-    (cursor.count, cursor.part, cursor.at) = (cursor.count + 1, 0, 0);
 }
 
 fn read_module(cx: &mut CheckContext<'_>, address: KernelVa) -> Option<CheckedModule> {
@@ -74,35 +75,37 @@ fn read_module(cx: &mut CheckContext<'_>, address: KernelVa) -> Option<CheckedMo
     }
     cx.run();
     let module = Module::decode(&layouts, cx.reader.object(0)?)?;
-    let mut calls = [0; 2];
-    if let Some((sites, bytes)) = sites.zip(cx.reader.object(1)) {
-        let view = View::new(bytes);
-        let start = view.optional(sites.ftrace_callsites).unwrap_or(0);
-        let count = view.optional(sites.num_ftrace_callsites).unwrap_or(0) & u64::from(u32::MAX);
-        calls = [start, start.saturating_add(8 * count)];
-    }
-    let own = [address.0, address.0.saturating_add(layouts.module.size.into())];
-    Some(CheckedModule { module, starts: [own, calls] })
+    let calls = sites.zip(cx.reader.object(1)).map(|(sites, bytes)| {
+        let fields = (sites.ftrace_callsites, sites.num_ftrace_callsites);
+        table_of(View::new(bytes), fields, WORD_BYTES)
+    });
+    let own = (address, address.plus(layouts.module.size.into()));
+    Some(CheckedModule { module, starts: [own, calls.unwrap_or_default()] })
 }
 
-/// Checks the next bytes of a module.
-fn check_next(cx: &mut CheckContext<'_>, cursor: &mut Cursor, module: &CheckedModule) {
+/// Checks the data of one module, from the cursor's part on.
+fn check_module(
+    cx: &mut CheckContext<'_>,
+    cursor: &mut Cursor,
+    module: &CheckedModule,
+) -> Progress {
     let parts = module.module.data();
-    let Some(part) = parts.get(cursor.part as usize) else {
-        next_module(cursor);
-        return;
-    };
-    let bytes = u64::from(part.size.min(PART_BYTES_MAX));
-    if cursor.at >= bytes {
+    while let Some(part) = parts.get(cursor.part as usize) {
+        if part.size > PART_BYTES_MAX {
+            cx.not_checked(CHECK, "the data of a module is too large");
+        }
+        let bytes = u64::from(part.size.min(PART_BYTES_MAX));
+        while cursor.at < bytes {
+            if !cx.has_budget() {
+                return Progress::More;
+            }
+            let length = (bytes - cursor.at).min(READ_BYTES_MAX.into()) as u32;
+            check_bytes(cx, module, part.base.plus(cursor.at), length);
+            cursor.at += u64::from(length);
+        }
         (cursor.part, cursor.at) = (cursor.part + 1, 0);
-        return;
     }
-    if part.size > PART_BYTES_MAX {
-        cx.not_checked(CHECK, "the data of a module is too large");
-    }
-    let length = (bytes - cursor.at).min(READ_BYTES_MAX.into()) as u32;
-    check_bytes(cx, module, part.base.plus(cursor.at), length);
-    cursor.at += u64::from(length);
+    Progress::Done
 }
 
 /// Checks the words of a module's data.
@@ -116,25 +119,25 @@ fn check_bytes(cx: &mut CheckContext<'_>, module: &CheckedModule, start: KernelV
     let mut pointers = ArrayVec::<Pointer, TARGET_PAGES_MAX>::new();
     let mut is_full = false;
     let bytes = cx.reader.object(0).unwrap_or(&[]);
-    for offset in (0..u64::from(length & !7)).step_by(8) {
-        let target = KernelVa(word_at(bytes, offset));
+    for offset in (0..length as usize / 8 * 8).step_by(8) {
+        let (place, target) = (start.plus(offset as u64), KernelVa(u64_at(bytes, offset)));
         let is_known = !is_in_module_space(kernel, target.0)
             || cx.owners.owner_of(target) != Owner::Nobody
             || module.module.contains(target)
-            || module.is_of_its_start(start.plus(offset).0)
+            || module.is_of_its_start(place)
             || is_of_list(bytes, offset)
             || pointers.iter().any(|&(_, other)| other.0 / PAGE_BYTES == target.0 / PAGE_BYTES);
         if !is_known {
-            is_full |= pointers.try_push((offset, target)).is_err();
+            is_full |= pointers.try_push((place, target)).is_err();
         }
     }
     cx.checked(CHECK, u64::from(length / 8));
     if is_full {
         cx.not_checked(CHECK, "there are too many pointers to other modules");
     }
-    for (offset, target) in pointers {
+    for (place, target) in pointers {
         if cx.is_executable(target) && !has_only_traps(cx, target) {
-            let mut violation = Violation::new(CHECK, start.plus(offset), target);
+            let mut violation = Violation::new(CHECK, place, target);
             let name = str::from_utf8(module.module.name()).unwrap_or_default();
             set_text(&mut violation.label, name);
             cx.violation(violation);
@@ -142,21 +145,13 @@ fn check_bytes(cx: &mut CheckContext<'_>, module: &CheckedModule, start: KernelV
     }
 }
 
-fn word_at(bytes: &[u8], offset: u64) -> u64 {
-    bytes
-        .get(offset as usize..)
-        .and_then(<[u8]>::first_chunk)
-        .copied()
-        .map_or(0, u64::from_le_bytes)
-}
-
 /// Whether a word is one of a sorted list of near addresses. Such a list has all functions of a
 /// module (`__patchable_function_entries`), those of its start too.
-fn is_of_list(bytes: &[u8], offset: u64) -> bool {
+fn is_of_list(bytes: &[u8], offset: usize) -> bool {
     let is_next = |one: u64, next: u64| next.wrapping_sub(one).wrapping_sub(1) < PAGE_BYTES;
-    let word = word_at(bytes, offset);
-    let before = offset.checked_sub(8).map_or(0, |offset| word_at(bytes, offset));
-    is_next(before, word) || is_next(word, word_at(bytes, offset + 8))
+    let word = u64_at(bytes, offset);
+    let before = offset.checked_sub(8).map_or(0, |offset| u64_at(bytes, offset));
+    is_next(before, word) || is_next(word, u64_at(bytes, offset + 8))
 }
 
 #[cfg(test)]
@@ -174,13 +169,7 @@ mod tests {
 
     /// The step for one module, made by hand.
     fn step_of_module(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Progress {
-        while cursor.count == 0 {
-            if !cx.has_budget() {
-                return Progress::More;
-            }
-            check_next(cx, cursor, &MODULE.get());
-        }
-        Progress::Done
+        check_module(cx, cursor, &MODULE.get())
     }
 
     /// A module with parts of one page each. Returns where its data, its read-only data and what
@@ -206,7 +195,7 @@ mod tests {
             scene.put(data + offset, stray + 64 - offset);
         }
         let mut module = MODULE.get();
-        module.starts[1] = [data, data + 16];
+        module.starts[1] = (KernelVa(data), KernelVa(data + 16));
         MODULE.set(module);
         assert_eq!(scene.run(step_of_module).hooks(CHECK), [(data + 16, stray + 48)]);
     }

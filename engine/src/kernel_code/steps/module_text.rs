@@ -9,6 +9,7 @@
 use core::ops::Range;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::layout::{PackedField, View};
 use panoptes_decoders::paging::PageTableLevels;
 
 use super::code_window::restore_probes;
@@ -86,23 +87,27 @@ fn why_unknown(cx: &mut CheckContext<'_>) -> Option<&'static str> {
     cx.owners.is_full().then_some("there are too many modules and BPF images")
 }
 
+/// Where a table of a module begins and ends, by the fields with its start and with the number of
+/// its entries of so many bytes. Without these fields, it is empty.
+pub(super) fn table_of(
+    view: View<'_>,
+    (start, count): (Option<PackedField>, Option<PackedField>),
+    bytes: u32,
+) -> (KernelVa, KernelVa) {
+    let count = view.optional(count).unwrap_or(0) & u64::from(u32::MAX);
+    let start = KernelVa(view.optional(start).unwrap_or(0));
+    (start, start.plus(count * u64::from(bytes)))
+}
+
 /// Reads what leads to the places in a module's code, and what tells it from another one.
 fn read_module(cx: &mut CheckContext<'_>, module: KernelVa) -> Option<CheckedModule> {
     let layouts = &cx.kernel().layouts;
     let (of_module, of_node) = (layouts.module_sites.as_ref()?, layouts.kernfs_id.as_ref()?);
     let view = cx.structure(module, &of_module.packing)?;
-    let table = |start, count, bytes: u64| {
-        let count = view.optional(count).unwrap_or(0) & u64::from(u32::MAX);
-        let start = KernelVa(view.optional(start).unwrap_or(0));
-        (start, start.plus(count * bytes))
-    };
+    let table = |start, count, bytes: u32| table_of(view, (start, count), bytes);
     let tables = SiteTables::Module {
-        jumps: table(of_module.jump_entries, of_module.num_jump_entries, JUMP_ENTRY_BYTES.into()),
-        calls: table(
-            of_module.static_call_sites,
-            of_module.num_static_call_sites,
-            CALL_SITE_BYTES.into(),
-        ),
+        jumps: table(of_module.jump_entries, of_module.num_jump_entries, JUMP_ENTRY_BYTES),
+        calls: table(of_module.static_call_sites, of_module.num_static_call_sites, CALL_SITE_BYTES),
     };
     let is_live_patch = view.unsigned(of_module.taints) & TAINT_LIVEPATCH != 0;
     let node = view.pointer(of_module.kobj_sd);

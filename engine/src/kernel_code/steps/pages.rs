@@ -90,8 +90,7 @@ fn walk(cx: &mut CheckContext<'_>, cursor: &mut Cursor) -> Option<u64> {
             let Some(&entry) = entries.get(index) else { return Some(address) };
             let start = address & !(bytes - 1);
             let step = levels.step(entry, start, level);
-            let is_table = matches!(step, PageTableEntry::Table(_));
-            let of_entry = access.and(levels.access(entry, is_table));
+            let of_entry = access.and(levels.access(entry, step));
             match step {
                 _ if !of_entry.is_executable => {}
                 PageTableEntry::Table(lower) => break (lower, of_entry),
@@ -144,7 +143,7 @@ fn judge(cx: &mut CheckContext<'_>, cursor: &mut Cursor, piece: &Piece) {
         report(cx, cursor, piece, Check::WritableExecutablePages);
     }
     // Without all owners, a page may have one.
-    if (cx.is_checked(Check::ExecutablePages) || cursor.more[RUNS] > RUNS_MAX)
+    if cx.is_checked(Check::ExecutablePages)
         && !is_owned(cx, piece)
         && !is_filled_with_traps(cx, piece)
         && !is_bpf_area(cx, piece)
